@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Dual MIT/GPL */
+/* All sources in one object: they share the ring, the targets and the counters. */
+#include "tls.c"
+#include "process.c"
+
+/* Not used by any program: a variable's types are what brings the layouts into the BTF, where a test reads them. */
+union {
+	struct asc_fork fork;
+	struct asc_exec exec;
+	struct asc_exec_args exec_args;
+	struct asc_exit exit;
+	struct asc_tls_data tls_data;
+	struct asc_tls_close tls_close;
+} record_layouts;
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Dual MIT/GPL */
+/*
+ * What all sources share: the ring, who is recorded, sequence numbers and the count of what was lost.
+ *
+ * A record is reserved in the ring at a size class and filled in place, so that payload is copied once. Its header says
+ * how long it really is; the capturer keeps that much.
+ */
+#ifndef AGENTSIGHT_COMMON_H
+#define AGENTSIGHT_COMMON_H
+
+#include "record.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+/* Bytes waiting in the ring from which on the capturer is woken; below, it looks by itself ten times a second. */
+const volatile u64 wake_bytes = 1 << 20;
+/* Size of a page, for max RSS. */
+const volatile u64 page_size = 4096;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} ring SEC(".maps");
+
+/* The recorded processes. The generation tells apart two processes that have the same id one after the other. */
+struct target {
+	u64 generation;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, u32);
+	__type(value, struct target);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} next_id SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} next_seq SEC(".maps");
+
+struct drop {
+	u64 records;
+	u64 bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ASC_SOURCES *ASC_DROP_REASONS);
+	__type(key, u32);
+	__type(value, struct drop);
+} drops SEC(".maps");
+
+static __always_inline void count_drop(u32 source, u32 reason, u64 bytes)
+{
+	u32 key = source * ASC_DROP_REASONS + reason;
+	struct drop *drop = bpf_map_lookup_elem(&drops, &key);
+
+	if (drop) {
+		__sync_fetch_and_add(&drop->records, 1);
+		__sync_fetch_and_add(&drop->bytes, bytes);
+	}
+}
+
+/* A number that no other call returns, from 1. */
+static __always_inline u64 unique_id(void)
+{
+	u32 zero = 0;
+	u64 *next = bpf_map_lookup_elem(&next_id, &zero);
+
+	return next ? __sync_fetch_and_add(next, 1) + 1 : 0;
+}
+
+static __always_inline struct target *target_of(u32 tgid)
+{
+	return bpf_map_lookup_elem(&targets, &tgid);
+}
+
+/* The header's number is drawn before the ring is asked for room: a lost record leaves a hole in the sequence. */
+static __always_inline u32 draw_seq(void)
+{
+	u32 zero = 0;
+	u32 *seq = bpf_map_lookup_elem(&next_seq, &zero);
+
+	return seq ? __sync_fetch_and_add(seq, 1) : 0;
+}
+
+static __always_inline void fill_header(struct asc_header *header, u16 kind, u16 flags, u32 len, u32 seq)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	header->len = len;
+	header->kind = kind;
+	header->flags = flags;
+	header->time = bpf_ktime_get_boot_ns();
+	header->tgid = id >> 32;
+	header->tid = (u32)id;
+	header->cpu = bpf_get_smp_processor_id();
+	header->reserved = 0;
+	header->seq = seq;
+}
+
+/* Waking the capturer on every record would cost more than the record. */
+static __always_inline u64 wake_flags(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+#endif

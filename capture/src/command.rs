@@ -1,0 +1,149 @@
+//! Starts the command that is recorded. The child waits until recording has begun, and only then executes the program: what
+//! it does from its first instruction on is in the capture.
+
+use crate::Error;
+use crate::user::Invoker;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::unistd::{ForkResult, Pid, fork};
+use std::ffi::{CString, OsStr, OsString};
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A child that waits to become the command.
+pub(crate) struct Waiting {
+    pub pid: Pid,
+    name: String,
+    go: PipeWriter,
+    failed: PipeReader,
+}
+
+/// Forks the child. Must be called while the process has one thread.
+///
+/// # Errors
+/// When the command cannot be found, or the system refuses a pipe or a fork.
+pub(crate) fn prepare(command: &[OsString], invoker: Option<&Invoker>) -> Result<Waiting, Error> {
+    let name = command[0].to_string_lossy().into_owned();
+    let path = find(&command[0]).ok_or_else(|| Error::CommandNotFound { command: name.clone() })?;
+    let not_run = |source: std::io::Error| Error::CommandNotRun { command: name.clone(), source };
+    let path = CString::new(path.into_os_string().into_vec()).map_err(|error| not_run(error.into()))?;
+    let args = command
+        .iter()
+        .map(|arg| CString::new(arg.as_bytes()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| not_run(error.into()))?;
+    let environment = environment(invoker);
+    let pipe = || std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source });
+    let (gate, go) = pipe()?;
+    let (failed, report) = pipe()?;
+
+    // SAFETY: the process has one thread here (the caller's contract), so no lock can be held by a thread that is gone;
+    // everything the child needs has been allocated before.
+    match unsafe { fork() }.map_err(Error::system("fork"))? {
+        ForkResult::Parent { child } => Ok(Waiting { pid: child, name, go, failed }),
+        ForkResult::Child => {
+            drop((go, failed));
+            become_command(&path, &args, &environment, invoker, gate, report)
+        }
+    }
+}
+
+impl Waiting {
+    /// Lets the child execute the program, and returns when it has.
+    ///
+    /// # Errors
+    /// When execve failed.
+    pub(crate) fn go(mut self) -> Result<Pid, Error> {
+        let mut errno = [0; 4];
+        let sent = self.go.write_all(&[1]);
+        let told = self.failed.read(&mut errno);
+        match (sent, told) {
+            (Ok(()), Ok(0)) => Ok(self.pid),
+            (_, Ok(4)) => Err(Error::CommandNotRun {
+                command: self.name,
+                source: std::io::Error::from_raw_os_error(i32::from_le_bytes(errno)),
+            }),
+            (sent, told) => Err(Error::CommandNotRun {
+                command: self.name,
+                source: sent.err().or(told.err()).unwrap_or(std::io::ErrorKind::BrokenPipe.into()),
+            }),
+        }
+    }
+}
+
+/// In the child: waits for the word, and becomes the command as the invoking user, with signals as a shell leaves them.
+fn become_command(
+    path: &CString,
+    args: &[CString],
+    environment: &[CString],
+    invoker: Option<&Invoker>,
+    mut gate: PipeReader,
+    mut report: PipeWriter,
+) -> ! {
+    let mut word = [0];
+    if !matches!(gate.read(&mut word), Ok(1)) {
+        // The capturer could not begin, or is gone: nothing was started.
+        exit_now();
+    }
+    let become_user = |invoker: &Invoker| {
+        nix::unistd::initgroups(&invoker.name, invoker.gid)?;
+        nix::unistd::setgid(invoker.gid)?;
+        nix::unistd::setuid(invoker.uid)
+    };
+    let errno = reset_signals()
+        .and_then(|()| invoker.map_or(Ok(()), become_user))
+        .and_then(|()| nix::unistd::execve(path, args, environment).map(|_| ()))
+        .err()
+        .unwrap_or(nix::errno::Errno::UnknownErrno);
+    // Should the report fail too, the capturer sees the child's exit.
+    let _ = report.write_all(&(errno as i32).to_le_bytes());
+    exit_now()
+}
+
+fn exit_now() -> ! {
+    // SAFETY: _exit ends the child without running the capturer's exit handlers.
+    unsafe { libc::_exit(127) }
+}
+
+/// Rust ignores SIGPIPE, and the capturer blocks what it waits for; the command shall notice neither.
+fn reset_signals() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code of ours.
+    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+fn environment(invoker: Option<&Invoker>) -> Vec<CString> {
+    let restored = invoker.map_or(&[][..], |invoker| &invoker.environment);
+    let kept = std::env::vars_os()
+        .filter(|(name, _)| !restored.iter().any(|(restored, _)| name.as_os_str() == OsStr::new(restored)));
+    let restored = restored.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    kept.chain(restored)
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .collect()
+}
+
+/// The file that a shell would execute for this name.
+pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(name);
+        return path.exists().then_some(path);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| executable(file))
+}
+
+fn executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The exit code that a shell would give: the code, or 128 plus the signal's number.
+pub(crate) fn exit_code(status: nix::sys::wait::WaitStatus) -> Option<i32> {
+    use nix::sys::wait::WaitStatus::{Exited, Signaled};
+    match status {
+        Exited(_, code) => Some(code),
+        Signaled(_, signal, _) => Some(128 + signal as i32),
+        _ => None,
+    }
+}

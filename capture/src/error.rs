@@ -1,0 +1,55 @@
+//! What can go wrong before and while recording. Every message says what, where, and the way out.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A capturer's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("recording needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN): run it with sudo")]
+    Privilege,
+    #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF")]
+    NoBtf,
+    #[error("kernel {release} is too old: agentsight needs Linux 5.8 or newer")]
+    OldKernel { release: String },
+    #[error("this is a process namespace of its own, where the kernel's process ids are not known: run the capturer on the host, or in a container with the host's (--pid=host)")]
+    PidNamespace,
+    #[error("nothing to record: name a command after `--`, or a process with --pid")]
+    NoTarget,
+    #[error("{path} exists: name another output, or replace it with --force")]
+    OutputExists { path: PathBuf },
+    #[error("cannot create {path}: {source}")]
+    Create { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}: {source}; the first {safe_bytes} bytes are safe and can be read")]
+    Write { path: PathBuf, safe_bytes: u64, source: agentsight_formats::Error },
+    #[error("{command}: command not found")]
+    CommandNotFound { command: String },
+    #[error("cannot run {command}: {source}")]
+    CommandNotRun { command: String, source: io::Error },
+    #[error("no process {pid}: `ps` lists the running ones")]
+    NoProcess { pid: u32 },
+    #[error("cannot read process {pid}: {source}")]
+    Process { pid: u32, source: io::Error },
+    #[error("user {user} of sudo cannot be looked up: {source}")]
+    User { user: String, source: io::Error },
+    #[error("the kernel refused the eBPF programs: {0}; is it locked down, or does a container hide bpf(2)?")]
+    Load(#[source] libbpf_rs::Error),
+    #[error("cannot {what}: {source}")]
+    System { what: &'static str, source: io::Error },
+}
+
+impl Error {
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(nix::errno::Errno) -> Error {
+        move |errno| Error::System { what, source: errno.into() }
+    }
+
+    /// Exit status for this failure, as timeout(1) and env(1) have it: 127 command not found, 126 command cannot be run,
+    /// 125 the capturer's own failure.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::CommandNotFound { .. } => 127,
+            Error::CommandNotRun { .. } => 126,
+            _ => 125,
+        }
+    }
+}

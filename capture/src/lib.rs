@@ -1,0 +1,83 @@
+//! The capturer: it chooses what to record, attaches probes, drains the ring buffer and writes the capture file.
+//!
+//! It is the half that runs as root, and so it is small: it knows records and how to keep them, and nothing of HTTP, models,
+//! Arrow or SQL. Three threads share the work, so that the ring is never left waiting: [`drain`] copies records out of the
+//! ring, [`recorder`] compresses and writes them, and the calling thread ([`session`]) starts the command, looks at new
+//! programs, attaches probes and waits for the end.
+
+#![cfg(target_os = "linux")]
+
+mod clock;
+mod command;
+mod drain;
+mod elf;
+mod error;
+mod kernel;
+mod libraries;
+mod output;
+mod preflight;
+mod prober;
+mod procfs;
+mod recorder;
+mod session;
+mod signals;
+mod state;
+mod user;
+
+pub use error::Error;
+pub use session::capture;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to record, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The capture file to write.
+    pub output: PathBuf,
+    /// Whether an existing output may be replaced.
+    pub force: bool,
+    /// A command to start and record with all its descendants: program and arguments.
+    pub command: Vec<OsString>,
+    /// Running processes to record, with their present and future descendants.
+    pub pids: Vec<u32>,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+}
+
+/// Why recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The command exited; or every process that was named did.
+    Exited,
+    /// [`Options::duration`] is over.
+    Duration,
+    /// A signal, by number.
+    Signal(i32),
+}
+
+/// How a recording went.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    pub end: End,
+    /// Exit code of the command, 128 plus the signal's number when a signal ended it; `None` while it runs.
+    pub exit_code: Option<i32>,
+    /// Process id of the command.
+    pub command_pid: Option<u32>,
+    pub elapsed: Duration,
+    /// Records written, the capturer's own included.
+    pub records: u64,
+    /// Bytes of records before compression.
+    pub raw_bytes: u64,
+    /// Size of the file in bytes.
+    pub disk_bytes: u64,
+    /// Records that were lost.
+    pub dropped_records: u64,
+    /// Bytes of payload that the lost records stood for.
+    pub dropped_bytes: u64,
+    /// Binaries that were probed.
+    pub probed: Vec<PathBuf>,
+    /// What could not be done, one line each.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,75 @@
+//! Looks for what is missing before anything is started, so that the message names the reason and not a symptom.
+
+use crate::Error;
+use std::path::Path;
+
+/// Bits of CapEff, from linux/capability.h.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+/// Inode of the host's process namespace, PROC_PID_INIT_INO of linux/proc_ns.h.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// # Errors
+/// The first thing that is missing.
+pub(crate) fn check() -> Result<(), Error> {
+    kernel(&release())?;
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(Error::NoBtf);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !privileged(&status) {
+        return Err(Error::Privilege);
+    }
+    match std::fs::read_link("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.as_os_str() != INITIAL_PID_NAMESPACE => Err(Error::PidNamespace),
+        _ => Ok(()),
+    }
+}
+
+/// The running kernel's release, like `6.12.1`.
+pub(crate) fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+fn kernel(release: &str) -> Result<(), Error> {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < (5, 8) => Err(Error::OldKernel { release: release.to_owned() }),
+        // A release that cannot be read is no reason to refuse: loading the programs will tell.
+        _ => Ok(()),
+    }
+}
+
+fn privileged(status: &str) -> bool {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
+        .unwrap_or(0);
+    effective & CAP_SYS_ADMIN != 0 || effective & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_before_5_8_are_refused_by_name() {
+        let message = kernel("4.19.0-27-amd64").unwrap_err().to_string();
+        assert!(message.contains("4.19.0-27-amd64") && message.contains("5.8"), "{message}");
+        assert!(kernel("5.7.19").is_err());
+        assert!(kernel("5.8.0").is_ok());
+        assert!(kernel("6.18.44-fc").is_ok());
+        assert!(kernel("10.0").is_ok());
+    }
+
+    #[test]
+    fn privilege_is_root_or_bpf_with_perfmon() {
+        assert!(privileged("CapEff:\t000001ffffffffff\n"));
+        assert!(privileged("CapEff:\t000000c000000000\n"));
+        assert!(!privileged("CapEff:\t0000008000000000\n"));
+        assert!(!privileged("CapEff:\t0000000000000000\n"));
+    }
+}

@@ -1,0 +1,136 @@
+//! Attaches probes to binaries: to each file once, whatever names and processes it has.
+
+use crate::elf::{self, Function};
+use crate::kernel::{Attach, Kernel};
+use crate::procfs;
+use agentsight_bpf::function;
+use agentsight_formats::record::{self, Json, kind};
+use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Any process: the kernel side looks the process up in its table of targets.
+const ANY_PROCESS: i32 = -1;
+
+/// Holds the probes; they are detached when it is dropped.
+#[derive(Default)]
+pub(crate) struct Prober {
+    /// Device and inode of every file that was looked at.
+    seen: HashSet<(u64, u64)>,
+    pub links: Vec<Link>,
+    /// Files with probes.
+    pub probed: Vec<PathBuf>,
+    /// What could not be probed, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Prober {
+    /// Looks at a file; if it has TLS functions, attaches to them and returns the record that says so.
+    ///
+    /// `path` is where this process can open the file, `name` how it is called in the capture. A file that was seen before
+    /// costs a stat.
+    pub(crate) fn probe(&mut self, kernel: &Kernel<'_>, path: &Path, name: &Path) -> Option<Vec<u8>> {
+        let file = File::open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        if !metadata.is_file() || !self.seen.insert((metadata.dev(), metadata.ino())) {
+            return None;
+        }
+        // Scripts and other things that are no ELF file of this machine have no TLS functions.
+        let binary = elf::read(file).ok().filter(|binary| !binary.functions.is_empty())?;
+        match attach(kernel, path, &binary.functions) {
+            Ok(links) => {
+                self.links.extend(links);
+                self.probed.push(name.to_owned());
+                Some(probe_record(name, &binary, kernel.attach))
+            }
+            Err(error) => {
+                let warning = format!("{}: no TLS probes: {error}", name.display());
+                let note = note_record(serde_json::json!({
+                    "what": "probe_failed", "path": name.to_string_lossy(), "error": error.to_string(),
+                }));
+                self.warnings.push(warning);
+                Some(note)
+            }
+        }
+    }
+
+    /// Looks at the executable of a process, which may be gone already.
+    pub(crate) fn probe_executable(&mut self, kernel: &Kernel<'_>, pid: u32) -> Option<Vec<u8>> {
+        let link = PathBuf::from(format!("/proc/{pid}/exe"));
+        let name = std::fs::read_link(&link).ok()?;
+        self.probe(kernel, &link, &name)
+    }
+
+    /// Looks at everything that a running process has mapped.
+    pub(crate) fn probe_mapped(&mut self, kernel: &Kernel<'_>, pid: u32) -> Vec<u8> {
+        let prefix = format!("/proc/{pid}/root");
+        let found = procfs::mapped(pid).into_iter().filter_map(|path| {
+            let name = path.strip_prefix(&prefix).map_or_else(|_| path.clone(), |name| Path::new("/").join(name));
+            self.probe(kernel, &path, &name)
+        });
+        found.flatten().collect()
+    }
+}
+
+fn attach(kernel: &Kernel<'_>, path: &Path, functions: &[Function]) -> libbpf_rs::Result<Vec<Link>> {
+    let progs = &kernel.skel.progs;
+    let multi = |program: &libbpf_rs::ProgramMut<'_>, functions: &[&Function], retprobe, session| {
+        let options = UprobeMultiOpts {
+            offsets: functions.iter().map(|function| function.offset as usize).collect(),
+            cookies: functions.iter().map(|function| function.cookie).collect(),
+            retprobe,
+            session,
+            ..UprobeMultiOpts::default()
+        };
+        program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", options)
+    };
+    let all: Vec<&Function> = functions.iter().collect();
+    let returning: Vec<&Function> = functions.iter().filter(|function| returns(function)).collect();
+    match kernel.attach {
+        Attach::Session => Ok(vec![multi(&progs.tls_session, &all, false, true)?]),
+        Attach::Multi => Ok(vec![
+            multi(&progs.tls_return_multi, &returning, true, false)?,
+            multi(&progs.tls_entry_multi, &all, false, false)?,
+        ]),
+        Attach::Perf => {
+            let perf = |program: &libbpf_rs::ProgramMut<'_>, function: &Function, retprobe| {
+                let options = UprobeOpts { cookie: function.cookie, retprobe, ..UprobeOpts::default() };
+                program.attach_uprobe_with_opts(ANY_PROCESS, path, function.offset as usize, options)
+            };
+            let returns = returning.iter().map(|function| perf(&progs.tls_return, function, true));
+            let entries = all.iter().map(|function| perf(&progs.tls_entry, function, false));
+            returns.chain(entries).collect()
+        }
+    }
+}
+
+/// Whether the return of a function says something.
+fn returns(function: &Function) -> bool {
+    function.cookie != function::SSL_FREE
+}
+
+fn probe_record(name: &Path, binary: &elf::Binary, attach: Attach) -> Vec<u8> {
+    let functions: Vec<_> = binary
+        .functions
+        .iter()
+        .map(|function| serde_json::json!({"name": function.name, "offset": function.offset}))
+        .collect();
+    let json = serde_json::json!({
+        "path": name.to_string_lossy(), "build_id": binary.build_id, "library": "openssl", "attach": attach.name(),
+        "functions": functions,
+    });
+    json_record(kind::PROBE, &json)
+}
+
+/// A record that tells the reader something in JSON.
+pub(crate) fn note_record(json: serde_json::Value) -> Vec<u8> {
+    json_record(kind::NOTE, &json)
+}
+
+fn json_record(kind: u16, json: &serde_json::Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    record::append(&mut out, &Json { header: procfs::header(kind, 0) }, &[json.to_string().as_bytes()]);
+    out
+}

@@ -1,0 +1,150 @@
+//! What /proc tells of processes that run before recording starts.
+
+use crate::Error;
+use agentsight_formats::record::{self, CAPTURER_CPU, Header, Process, kind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The longest argument vector that is kept, in bytes; the kernel side has the same limit.
+const MAX_ARGS: usize = 128 << 10;
+
+/// Checks that a process is there and can be read.
+///
+/// # Errors
+/// [`Error::NoProcess`], or [`Error::Process`] when it may not be looked at.
+pub(crate) fn check(pid: u32) -> Result<(), Error> {
+    match std::fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !PathBuf::from(format!("/proc/{pid}")).exists() => {
+            Err(Error::NoProcess { pid })
+        }
+        // Kernel threads have no executable, and nothing to record.
+        Err(source) => Err(Error::Process { pid, source }),
+    }
+}
+
+/// A process and all its descendants at this moment.
+pub(crate) fn tree(root: u32) -> BTreeSet<u32> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if let Some(stat) = Stat::read(pid) {
+            children.entry(stat.ppid).or_default().push(pid);
+        }
+    }
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![root];
+    while let Some(pid) = waiting.pop() {
+        if found.insert(pid) {
+            waiting.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    found
+}
+
+/// The libraries and the executable that a process has mapped, as paths that this process can open.
+pub(crate) fn mapped(pid: u32) -> BTreeSet<PathBuf> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let inside = maps
+        .lines()
+        .filter_map(|line| line.split_once('/').map(|(range, path)| (range, format!("/{path}"))))
+        .filter(|(range, _)| range.contains("r-x"));
+    inside.map(|(_, path)| PathBuf::from(format!("/proc/{pid}/root{path}"))).collect()
+}
+
+/// Appends the record of a process that already runs; nothing if it is gone.
+pub(crate) fn append_process(out: &mut Vec<u8>, pid: u32) {
+    let Some(stat) = Stat::read(pid) else { return };
+    let link = |name| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let (path, cwd) = (link("exe"), link("cwd"));
+    let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+    let (path, cwd) = (path.as_os_str().as_bytes(), cwd.as_os_str().as_bytes());
+    let kept = &args[..args.len().min(MAX_ARGS)];
+    let process = Process {
+        header: header(kind::PROCESS, pid),
+        start: stat.start.into(),
+        ppid: stat.ppid.into(),
+        uid: uid.unwrap_or(u32::MAX).into(),
+        args_len: (args.len() as u32).into(),
+        args_captured: (kept.len() as u32).into(),
+        path_len: (path.len() as u16).into(),
+        cwd_len: (cwd.len() as u16).into(),
+        reserved: 0.into(),
+        comm: stat.comm,
+    };
+    record::append(out, &process, &[path, cwd, kept]);
+}
+
+/// The header of a record of the capturer itself; the length is set when the record is appended.
+pub(crate) fn header(kind: u16, tgid: u32) -> Header {
+    Header {
+        len: 0.into(),
+        kind: kind.into(),
+        flags: 0.into(),
+        time: crate::clock::boottime().into(),
+        tgid: tgid.into(),
+        tid: tgid.into(),
+        cpu: CAPTURER_CPU.into(),
+        reserved: 0.into(),
+        seq: 0.into(),
+    }
+}
+
+struct Stat {
+    ppid: u32,
+    /// Nanoseconds of boot time.
+    start: u64,
+    comm: [u8; 16],
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Stat> {
+        Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Takes a line of proc_pid_stat(5); the name in it may hold anything, parentheses too.
+    fn parse(line: &[u8]) -> Option<Stat> {
+        let open = line.iter().position(|byte| *byte == b'(')?;
+        let close = line.iter().rposition(|byte| *byte == b')')?;
+        let mut comm = [0; 16];
+        let name = line.get(open + 1..close)?;
+        let len = name.len().min(15);
+        comm[..len].copy_from_slice(&name[..len]);
+        let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks: u64 = fields.get(19)?.parse().ok()?;
+        // Clock ticks are of 1/100 s for user space on every architecture (USER_HZ).
+        Some(Stat { ppid: fields.get(1)?.parse().ok()?, start: ticks * 10_000_000, comm })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = b"42 (a) b (c) S 7 42 42 0 -1 4194304 1 0 0 0 1 2 0 0 20 0 1 0 12345 1 1 1";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.ppid, stat.start), (7, 123_450_000_000));
+        assert_eq!(&stat.comm[..8], b"a) b (c\0");
+    }
+
+    #[test]
+    fn a_tree_holds_its_root_and_its_children() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let found = tree(std::process::id());
+        assert!(found.contains(&std::process::id()) && found.contains(&child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn no_such_process_is_named() {
+        assert!(check(u32::MAX).unwrap_err().to_string().contains("no process 4294967295"));
+    }
+}

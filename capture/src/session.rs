@@ -1,0 +1,316 @@
+//! One recording from start to end: what is set up in which order, what is waited for, and how it is taken down.
+
+use crate::drain;
+use crate::error::Error;
+use crate::kernel::{self, Kernel};
+use crate::prober::{Prober, note_record};
+use crate::recorder::{Recorder, Written};
+use crate::user::{self, Invoker};
+use crate::{End, Options, Summary};
+use crate::{clock, command, libraries, output, preflight, procfs, signals};
+use agentsight_formats::{Head, Metadata};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What the session waits for.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A recorded process executed a program.
+    Exec(u32),
+    /// A recorded process is gone.
+    Exit(u32),
+    /// The command is gone.
+    CommandExit(WaitStatus),
+    Signal {
+        number: i32,
+        from_terminal: bool,
+    },
+    /// The recorder could not write, or the ring could not be read.
+    Failed,
+}
+
+/// Batches on their way to the recorder: with their size, the memory that a slow disk can take.
+const QUEUED_BATCHES: usize = 8;
+
+/// Generations of processes that are recorded from the start; the kernel side counts its own from 1.
+const FIRST_GENERATION: u64 = 1 << 63;
+
+/// Records until the end, and writes a capture.
+///
+/// Call it from the main thread while it is the only one: the command is forked from it.
+///
+/// # Errors
+/// When recording cannot begin, the command cannot be run, or the file cannot be written. The command, once started, runs
+/// on in any case.
+pub fn capture(options: &Options) -> Result<Summary, Error> {
+    if options.command.is_empty() && options.pids.is_empty() {
+        return Err(Error::NoTarget);
+    }
+    preflight::check()?;
+    output::check(&options.output, options.force)?;
+    options.pids.iter().try_for_each(|pid| procfs::check(*pid))?;
+    let invoker = user::invoker()?;
+    let signals = signals::block()?;
+    let waiting = match &options.command[..] {
+        [] => None,
+        command => Some(command::prepare(command, invoker.as_ref())?),
+    };
+
+    let mut storage = [const { MaybeUninit::uninit() }; 3];
+    let mut kernel = kernel::load(&mut storage)?;
+    let process_source = kernel.attach_process_source()?;
+    let mut prober = Prober::default();
+    let mut snapshot: Vec<u8> = Vec::new();
+    for library in libraries::installed() {
+        snapshot.extend(prober.probe(&kernel, &library, &library).unwrap_or_default());
+    }
+    if let Some(program) = options.command.first().and_then(|name| command::find(name)) {
+        let name = program.canonicalize().unwrap_or_else(|_| program.clone());
+        snapshot.extend(prober.probe(&kernel, &program, &name).unwrap_or_default());
+    }
+    add_running(&kernel, &mut prober, &options.pids, &mut snapshot)?;
+
+    let started = Instant::now();
+    let file = output::create(&options.output, options.force, invoker.as_ref())?;
+    let head = Head::new(*uuid::Uuid::new_v4().as_bytes(), metadata(options, invoker.as_ref()));
+    let (ring, drops) = kernel.maps()?;
+    let recorder = Recorder::begin(file, options.output.clone(), &head, &snapshot, drops)?;
+    let (events, inbox) = channel();
+    signals::forward(&signals, events.clone())?;
+    let threads = Threads::start(recorder, ring, &events);
+    let mut session =
+        Session { running: options.pids.iter().copied().collect(), kernel, prober, inbox, batches: &threads.batches };
+
+    let command = match waiting {
+        None => None,
+        Some(waiting) => {
+            let begun = session.kernel.add_target(waiting.pid.as_raw() as u32, FIRST_GENERATION);
+            match begun.and_then(|()| waiting.go()) {
+                Ok(pid) => Some(watch_command(pid, events)),
+                Err(error) => {
+                    // Nothing ran: an empty capture would only be in the way of the next try.
+                    drop(threads.stop());
+                    let _ = std::fs::remove_file(&options.output);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let (end, exit) = session.wait(command.is_some(), options.duration);
+    let elapsed = started.elapsed();
+    if let Some(code) = exit.and_then(command::exit_code) {
+        session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
+    }
+    let Session { prober: Prober { links, probed, warnings, .. }, inbox, .. } = session;
+    drop((links, process_source));
+    let written = match threads.stop() {
+        Ok(written) => written,
+        Err(error) => {
+            if command.is_some() && exit.is_none() {
+                wait_for_command(&inbox);
+            }
+            return Err(error);
+        }
+    };
+    Ok(Summary {
+        end,
+        exit_code: exit.and_then(command::exit_code),
+        command_pid: command.map(|pid| pid.as_raw() as u32),
+        elapsed,
+        records: written.records,
+        raw_bytes: written.raw_bytes,
+        disk_bytes: written.disk_bytes,
+        dropped_records: written.dropped_records,
+        dropped_bytes: written.dropped_bytes,
+        probed,
+        warnings,
+    })
+}
+
+/// Records processes that already run, with their descendants: first they are followed, then looked at, so that nothing
+/// is forked unseen in between.
+fn add_running(
+    kernel: &Kernel<'_>,
+    prober: &mut Prober,
+    pids: &[u32],
+    snapshot: &mut Vec<u8>,
+) -> Result<(), Error> {
+    for root in pids {
+        let mut added = BTreeSet::new();
+        loop {
+            let new: Vec<u32> = procfs::tree(*root).difference(&added).copied().collect();
+            if new.is_empty() {
+                break;
+            }
+            for pid in new {
+                kernel.add_target(pid, FIRST_GENERATION | u64::from(pid))?;
+                added.insert(pid);
+            }
+        }
+        for pid in added {
+            procfs::append_process(snapshot, pid);
+            snapshot.extend(prober.probe_mapped(kernel, pid));
+        }
+    }
+    Ok(())
+}
+
+/// The part of a recording that acts on events.
+struct Session<'a, 'obj> {
+    kernel: Kernel<'obj>,
+    prober: Prober,
+    inbox: Receiver<Event>,
+    batches: &'a SyncSender<Vec<u8>>,
+    /// The processes that were named and have not exited.
+    running: BTreeSet<u32>,
+}
+
+impl Session<'_, '_> {
+    /// Attaches to new programs until the recording ends. Returns why it did, and the command's wait status if it exited.
+    fn wait(&mut self, has_command: bool, duration: Option<Duration>) -> (End, Option<WaitStatus>) {
+        let deadline = duration.map(|duration| Instant::now() + duration);
+        // A process may have exited before it was followed; then nothing will tell.
+        self.running.retain(|pid| procfs::check(*pid).is_ok());
+        let mut terminal_had_its_turn = !has_command;
+        loop {
+            if !has_command && self.running.is_empty() {
+                return (End::Exited, None);
+            }
+            let event = match deadline {
+                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            match event {
+                Ok(Event::Exec(pid)) => {
+                    if let Some(record) = self.prober.probe_executable(&self.kernel, pid) {
+                        self.tell(record);
+                    }
+                }
+                Ok(Event::Exit(pid)) => {
+                    self.running.remove(&pid);
+                }
+                Ok(Event::CommandExit(status)) => return (End::Exited, Some(status)),
+                // Ctrl-C goes to the command as well, which may end, or ask, or go on: the second one is for us.
+                Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
+                Ok(Event::Signal { number, .. }) => return (End::Signal(number), None),
+                // The other thread's error is the result; this one is not read.
+                Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, None),
+                Err(RecvTimeoutError::Timeout) => return (End::Duration, None),
+            }
+        }
+    }
+
+    /// Puts a record of the capturer's own into the file.
+    fn tell(&self, record: Vec<u8>) {
+        // A recorder that has failed has said why.
+        let _ = self.batches.send(record);
+    }
+}
+
+/// Waits for the command on a thread of its own.
+fn watch_command(pid: Pid, events: Sender<Event>) -> Pid {
+    thread::spawn(move || {
+        let event = match nix::sys::wait::waitpid(pid, None) {
+            Ok(status) => Event::CommandExit(status),
+            Err(_) => Event::Failed,
+        };
+        let _ = events.send(event);
+    });
+    pid
+}
+
+/// After recording has failed, the command is still the caller's: its end is awaited, or a signal.
+fn wait_for_command(inbox: &Receiver<Event>) {
+    while let Ok(event) = inbox.recv() {
+        if matches!(event, Event::CommandExit(_) | Event::Signal { from_terminal: false, .. }) {
+            break;
+        }
+    }
+}
+
+/// The threads that drain the ring and write the file.
+struct Threads {
+    batches: SyncSender<Vec<u8>>,
+    stop: Arc<AtomicBool>,
+    drain: JoinHandle<Result<(), Error>>,
+    recorder: JoinHandle<Result<Written, Error>>,
+}
+
+impl Threads {
+    fn start(recorder: Recorder, ring: libbpf_rs::MapHandle, events: &Sender<Event>) -> Threads {
+        let (batches, queue) = sync_channel(QUEUED_BATCHES);
+        let stop = Arc::new(AtomicBool::new(false));
+        let drain = thread::spawn({
+            let (batches, events, stop) = (batches.clone(), events.clone(), stop.clone());
+            move || drain::run(&ring, &stop, &batches, &events).inspect_err(|_| drop(events.send(Event::Failed)))
+        });
+        let recorder = thread::spawn({
+            let events = events.clone();
+            move || recorder.run(&queue).inspect_err(|_| drop(events.send(Event::Failed)))
+        });
+        Threads { batches, stop, drain, recorder }
+    }
+
+    /// Takes what is left in the ring, and closes the file.
+    fn stop(self) -> Result<Written, Error> {
+        self.stop.store(true, Ordering::Release);
+        let drained = join(self.drain, "drain the ring");
+        drop(self.batches);
+        let written = join(self.recorder, "write the capture");
+        written.and_then(|written| drained.map(|()| written))
+    }
+}
+
+fn join<T>(thread: JoinHandle<Result<T, Error>>, what: &'static str) -> Result<T, Error> {
+    let panicked = |_| Error::System { what, source: std::io::Error::other("its thread panicked: please report it") };
+    thread.join().map_err(panicked).and_then(|result| result)
+}
+
+fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
+    let uid = invoker.map_or_else(nix::unistd::getuid, |invoker| invoker.uid);
+    let gid = invoker.map_or_else(nix::unistd::getgid, |invoker| invoker.gid);
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut selectors: Vec<String> = options.pids.iter().map(|pid| format!("--pid {pid}")).collect();
+    if !options.command.is_empty() {
+        selectors.insert(0, "command".to_owned());
+    }
+    Metadata {
+        host,
+        kernel: preflight::release(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cpus: thread::available_parallelism().map_or(0, |cpus| cpus.get() as u32),
+        capturer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        command_line: options.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        working_directory: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+        uid: uid.as_raw(),
+        gid: gid.as_raw(),
+        user_name: user::name(uid),
+        selectors,
+        sources: BTreeMap::from([("process".to_owned(), true), ("tls".to_owned(), true)]),
+        clocks: clock::sample(),
+        record_layouts: layouts(),
+        ..Metadata::default()
+    }
+}
+
+/// Sizes of the fixed parts of the records that this version writes, in bytes.
+fn layouts() -> BTreeMap<String, u32> {
+    use agentsight_formats::record::{Exec, ExecArgs, Exit, Fork, Header, TlsClose, TlsData};
+    let sizes = [
+        ("header", size_of::<Header>()),
+        ("fork", size_of::<Fork>()),
+        ("exec", size_of::<Exec>()),
+        ("exec_args", size_of::<ExecArgs>()),
+        ("exit", size_of::<Exit>()),
+        ("tls_data", size_of::<TlsData>()),
+        ("tls_close", size_of::<TlsClose>()),
+    ];
+    sizes.into_iter().map(|(name, size)| (name.to_owned(), size as u32)).collect()
+}

@@ -1,0 +1,226 @@
+//! What a segment has to open with so that it decodes alone: the processes that live, the connections that are open, the
+//! binaries that are probed. It is kept up to date from the records on their way to the file.
+
+use crate::procfs;
+use agentsight_formats::record::{self, Body, Connection, Process, Record, direction, kind};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub(crate) struct State {
+    processes: BTreeMap<u32, Live>,
+    connections: BTreeMap<u64, Open>,
+    /// PROBE records, as they were written.
+    probes: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+struct Live {
+    start: u64,
+    ppid: u32,
+    uid: u32,
+    comm: [u8; 16],
+    path: Vec<u8>,
+    cwd: Vec<u8>,
+    args: Vec<u8>,
+    args_len: u32,
+}
+
+struct Open {
+    tgid: u32,
+    opened: u64,
+    library: u16,
+    offset: [u64; 2],
+}
+
+impl State {
+    /// Takes in records in the order in which they are written.
+    pub(crate) fn apply(&mut self, records: &[u8]) {
+        for record in record::records(records).map_while(Result::ok) {
+            if let Ok(body) = record.body() {
+                self.apply_one(&record, body);
+            }
+        }
+    }
+
+    fn apply_one(&mut self, record: &Record<'_>, body: Body<'_>) {
+        let tgid = record.header.tgid.get();
+        match body {
+            Body::Fork(fork) => {
+                let parent = self.processes.get(&tgid).cloned().unwrap_or_default();
+                let child = Live {
+                    start: fork.child_start.get(),
+                    ppid: tgid,
+                    uid: fork.uid.get(),
+                    comm: fork.comm,
+                    ..parent
+                };
+                self.processes.insert(fork.child_tgid.get(), child);
+            }
+            Body::Exec { exec, path, cwd, .. } => {
+                let live = Live {
+                    start: exec.start.get(),
+                    ppid: exec.ppid.get(),
+                    uid: exec.uid.get(),
+                    comm: exec.comm,
+                    path: path.to_vec(),
+                    cwd: cwd.to_vec(),
+                    args: Vec::new(),
+                    args_len: exec.args_len.get(),
+                };
+                self.processes.insert(tgid, live);
+                // The memory that held them is gone.
+                self.connections.retain(|_, open| open.tgid != tgid);
+            }
+            Body::ExecArgs { args, data } => {
+                if let Some(live) = self.processes.get_mut(&tgid)
+                    && live.args.len() == args.offset.get() as usize
+                {
+                    live.args.extend_from_slice(data);
+                }
+            }
+            Body::Exit(_) => {
+                self.processes.remove(&tgid);
+                self.connections.retain(|_, open| open.tgid != tgid);
+            }
+            Body::TlsData { tls, .. } => {
+                let open = self.connections.entry(tls.conn_id.get()).or_insert_with(|| Open {
+                    tgid,
+                    opened: record.header.time.get(),
+                    library: tls.library.get(),
+                    offset: [0; 2],
+                });
+                let side = usize::from(tls.direction.get() == direction::RECEIVED);
+                open.offset[side] = open.offset[side].max(tls.stream_offset.get() + u64::from(tls.len.get()));
+            }
+            Body::TlsClose(close) => {
+                self.connections.remove(&close.conn_id.get());
+            }
+            Body::Process { process, path, cwd, args } => {
+                let live = Live {
+                    start: process.start.get(),
+                    ppid: process.ppid.get(),
+                    uid: process.uid.get(),
+                    comm: process.comm,
+                    path: path.to_vec(),
+                    cwd: cwd.to_vec(),
+                    args: args.to_vec(),
+                    args_len: process.args_len.get(),
+                };
+                // What the kernel side said of it is newer.
+                self.processes.entry(tgid).or_insert(live);
+            }
+            Body::Probe { .. } => record_again(&mut self.probes, record),
+            Body::Checkpoint { .. } | Body::Connection(_) | Body::Note { .. } | Body::Unknown => {}
+        }
+    }
+
+    /// The records with which a segment opens.
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
+        let mut out = self.probes.clone();
+        for (tgid, live) in &self.processes {
+            let process = Process {
+                header: procfs::header(kind::PROCESS, *tgid),
+                start: live.start.into(),
+                ppid: live.ppid.into(),
+                uid: live.uid.into(),
+                args_len: live.args_len.into(),
+                args_captured: (live.args.len() as u32).into(),
+                path_len: (live.path.len() as u16).into(),
+                cwd_len: (live.cwd.len() as u16).into(),
+                reserved: 0.into(),
+                comm: live.comm,
+            };
+            record::append(&mut out, &process, &[&live.path, &live.cwd, &live.args]);
+        }
+        for (id, open) in &self.connections {
+            let connection = Connection {
+                header: procfs::header(kind::CONNECTION, open.tgid),
+                conn_id: (*id).into(),
+                opened: open.opened.into(),
+                sent: open.offset[0].into(),
+                received: open.offset[1].into(),
+                library: open.library.into(),
+                reserved: [0.into(); 3],
+            };
+            record::append(&mut out, &connection, &[]);
+        }
+        out
+    }
+}
+
+fn record_again(out: &mut Vec<u8>, record: &Record<'_>) {
+    let start = out.len();
+    out.extend_from_slice(record.bytes);
+    out.resize(start + record::padded_len(record.bytes.len()), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agentsight_formats::record::{Exit, Fork, TlsData};
+
+    fn tls(tgid: u32, conn_id: u64, side: u16, offset: u64, data: &[u8]) -> Vec<u8> {
+        let fixed = TlsData {
+            header: procfs::header(kind::TLS_DATA, tgid),
+            conn_id: conn_id.into(),
+            stream_offset: offset.into(),
+            len: (data.len() as u32).into(),
+            captured: (data.len() as u32).into(),
+            direction: side.into(),
+            library: 1.into(),
+            reserved: 0.into(),
+        };
+        let mut out = Vec::new();
+        record::append(&mut out, &fixed, &[data]);
+        out
+    }
+
+    fn connections(snapshot: &[u8]) -> Vec<(u64, u64, u64)> {
+        let bodies = record::records(snapshot).map(|record| record.unwrap().body().unwrap());
+        bodies
+            .filter_map(|body| match body {
+                Body::Connection(c) => Some((c.conn_id.get(), c.sent.get(), c.received.get())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_snapshot_says_where_the_streams_of_open_connections_are() {
+        let mut state = State::default();
+        state.apply(&tls(10, 1, direction::SENT, 0, b"hello"));
+        state.apply(&tls(10, 1, direction::RECEIVED, 100, b"abc"));
+        state.apply(&tls(11, 2, direction::SENT, 0, b"x"));
+        assert_eq!(connections(&state.snapshot()), [(1, 5, 103), (2, 1, 0)]);
+    }
+
+    #[test]
+    fn what_ends_leaves_the_snapshot() {
+        let mut state = State::default();
+        let mut records = Vec::new();
+        let fork = Fork {
+            header: procfs::header(kind::FORK, 10),
+            child_start: 5.into(),
+            child_tgid: 11.into(),
+            uid: 0.into(),
+            comm: *b"child\0\0\0\0\0\0\0\0\0\0\0",
+        };
+        record::append(&mut records, &fork, &[]);
+        records.extend(tls(11, 1, direction::SENT, 0, b"hello"));
+        state.apply(&records);
+        assert_eq!(record::records(&state.snapshot()).count(), 2);
+        let exit = Exit {
+            header: procfs::header(kind::EXIT, 11),
+            status: 0.into(),
+            reserved: 0.into(),
+            user_ns: 0.into(),
+            system_ns: 0.into(),
+            runtime_ns: 0.into(),
+            max_rss_bytes: 0.into(),
+        };
+        let mut records = Vec::new();
+        record::append(&mut records, &exit, &[]);
+        state.apply(&records);
+        assert_eq!(state.snapshot(), []);
+    }
+}
