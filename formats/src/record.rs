@@ -384,6 +384,11 @@ pub enum RecordError {
 }
 
 impl<'a> Record<'a> {
+    /// A record out of its bytes, without padding; `None` if they are too few for a header.
+    pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
+        Header::ref_from_prefix(bytes).ok().map(|(header, _)| Record { header, bytes })
+    }
+
     /// Takes the record apart.
     ///
     /// # Errors

@@ -1,0 +1,285 @@
+//! Bodies: content codings are removed as the bytes come, so that a streamed event has the time of its arrival. Output is
+//! capped: a few kilobytes may be compressed gigabytes.
+
+use std::io::{self, Write};
+
+/// Largest body that is kept, in bytes after decoding.
+pub(crate) const MAX_BODY: usize = 256 << 20;
+
+/// Compressed bytes given to a decoder at once.
+const SLICE: usize = 16 << 10;
+
+/// Where decoders put their output; refuses more than [`MAX_BODY`] in all.
+#[derive(Default)]
+struct Capped {
+    out: Vec<u8>,
+    total: usize,
+    full: bool,
+}
+
+impl Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.total + bytes.len() > MAX_BODY {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.total += bytes.len();
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Coding {
+    Identity(Capped),
+    Gzip(Box<flate2::write::MultiGzDecoder<Capped>>),
+    Zlib(Box<flate2::write::ZlibDecoder<Capped>>),
+    Deflate(Box<flate2::write::DeflateDecoder<Capped>>),
+    Brotli(Box<brotli::DecompressorWriter<Capped>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Capped>>),
+}
+
+impl Coding {
+    fn sink(&mut self) -> &mut Capped {
+        match self {
+            Coding::Identity(sink) => sink,
+            Coding::Gzip(decoder) => decoder.get_mut(),
+            Coding::Zlib(decoder) => decoder.get_mut(),
+            Coding::Deflate(decoder) => decoder.get_mut(),
+            Coding::Brotli(decoder) => decoder.get_mut(),
+            Coding::Zstd(decoder) => decoder.get_mut(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let writer: &mut dyn Write = match self {
+            Coding::Identity(sink) => sink,
+            Coding::Gzip(decoder) => decoder,
+            Coding::Zlib(decoder) => decoder,
+            Coding::Deflate(decoder) => decoder,
+            Coding::Brotli(decoder) => decoder,
+            Coding::Zstd(decoder) => decoder,
+        };
+        for slice in bytes.chunks(SLICE) {
+            writer.write_all(slice)?;
+        }
+        writer.flush()
+    }
+}
+
+/// What is wrong with a body; the first thing that went wrong stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BodyState {
+    #[default]
+    Complete,
+    Gap,
+    Cut,
+    TooLarge,
+    Undecodable,
+}
+
+impl BodyState {
+    pub fn name(self) -> &'static str {
+        match self {
+            BodyState::Complete => "complete",
+            BodyState::Gap => "gap",
+            BodyState::Cut => "cut",
+            BodyState::TooLarge => "too_large",
+            BodyState::Undecodable => "undecodable",
+        }
+    }
+}
+
+/// A body on its way.
+pub(crate) struct Body {
+    codings: Option<Vec<Coding>>,
+    /// `deflate` may be zlib or raw: the first byte tells.
+    names: Vec<String>,
+    /// Bytes on the wire, gaps included.
+    pub wire_len: u64,
+    /// Decoded bytes; as they came where they cannot be decoded.
+    pub data: Vec<u8>,
+    raw: Vec<u8>,
+    pub state: BodyState,
+}
+
+impl Body {
+    /// A body with the codings that a Content-Encoding field lists, in the order in which they were applied.
+    pub fn new(content_encoding: Option<&str>) -> Self {
+        let names = content_encoding
+            .unwrap_or_default()
+            .split(',')
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !name.is_empty() && name != "identity")
+            .collect();
+        Body { codings: None, names, wire_len: 0, data: Vec::new(), raw: Vec::new(), state: BodyState::Complete }
+    }
+
+    pub fn fail(&mut self, state: BodyState) {
+        if self.state == BodyState::Complete {
+            self.state = state;
+        }
+    }
+
+    /// Takes bytes; returns what they decode to, which is also added to [`Body::data`].
+    pub fn push(&mut self, bytes: &[u8]) -> &[u8] {
+        self.wire_len += bytes.len() as u64;
+        let start = self.data.len();
+        if matches!(self.state, BodyState::Complete | BodyState::Gap) || self.names.is_empty() {
+            match self.decode(bytes) {
+                Ok(decoded) => self.data.extend_from_slice(&decoded),
+                Err(state) => self.fail(state),
+            }
+        }
+        if !self.names.is_empty() && self.raw.len() + bytes.len() <= MAX_BODY {
+            self.raw.extend_from_slice(bytes);
+        }
+        self.data.get(start..).unwrap_or_default()
+    }
+
+    /// Bytes that are missing. A compressed body cannot be decoded any further.
+    pub fn gap(&mut self, len: u64) {
+        self.wire_len += len;
+        self.fail(BodyState::Gap);
+        if !self.names.is_empty() {
+            self.codings = Some(Vec::new());
+        }
+    }
+
+    /// The end of the body: what cannot be decoded is kept as it came.
+    pub fn finish(&mut self) {
+        if self.state == BodyState::Undecodable && self.data.is_empty() {
+            self.data = std::mem::take(&mut self.raw);
+        }
+        self.raw = Vec::new();
+        self.codings = None;
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, BodyState> {
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let codings = match &mut self.codings {
+            Some(codings) => codings,
+            None => self.codings.insert(codings(&self.names, bytes[0])?),
+        };
+        if codings.is_empty() {
+            // After a gap in a compressed body.
+            return Ok(Vec::new());
+        }
+        let mut bytes = bytes.to_vec();
+        for coding in codings {
+            let written = coding.write(&bytes);
+            let sink = coding.sink();
+            bytes = std::mem::take(&mut sink.out);
+            if written.is_err() {
+                let state = if sink.full { BodyState::TooLarge } else { BodyState::Undecodable };
+                self.data.extend_from_slice(&bytes);
+                return Err(state);
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// The decoders for a list of codings, in the order in which they are removed.
+fn codings(names: &[String], first_byte: u8) -> Result<Vec<Coding>, BodyState> {
+    let sink = Capped::default;
+    if names.is_empty() {
+        return Ok(vec![Coding::Identity(sink())]);
+    }
+    let decoder = |name: &String| {
+        Ok(match name.as_str() {
+            "gzip" | "x-gzip" => Coding::Gzip(Box::new(flate2::write::MultiGzDecoder::new(sink()))),
+            // RFC 9110 says zlib; some servers send raw deflate. A zlib stream of deflate starts with 0x?8.
+            "deflate" if first_byte & 0x0f == 8 => Coding::Zlib(Box::new(flate2::write::ZlibDecoder::new(sink()))),
+            "deflate" => Coding::Deflate(Box::new(flate2::write::DeflateDecoder::new(sink()))),
+            "br" => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(sink(), 4096))),
+            "zstd" => {
+                let decoder = zstd::stream::write::Decoder::new(sink()).map_err(|_| BodyState::Undecodable)?;
+                Coding::Zstd(Box::new(decoder))
+            }
+            _ => return Err(BodyState::Undecodable),
+        })
+    };
+    names.iter().rev().map(decoder).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"The quick brown fox jumps over the lazy dog. The quick brown fox.";
+
+    fn encoded(name: &str, text: &[u8]) -> Vec<u8> {
+        let level = flate2::Compression::default();
+        match name {
+            "gzip" => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+            "deflate" => {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+            "raw" => {
+                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), level);
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+            "br" => {
+                let mut out = Vec::new();
+                brotli::BrotliCompress(&mut &text[..], &mut out, &Default::default()).unwrap();
+                out
+            }
+            _ => zstd::encode_all(text, 1).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_coding_is_removed_however_it_is_cut() {
+        for name in ["gzip", "deflate", "raw", "br", "zstd"] {
+            let bytes = encoded(name, TEXT);
+            for size in [1, 7, 1000] {
+                let mut body = Body::new(Some(if name == "raw" { "deflate" } else { name }));
+                bytes.chunks(size).for_each(|chunk| drop(body.push(chunk).len()));
+                body.finish();
+                assert_eq!((body.state, &body.data[..]), (BodyState::Complete, TEXT), "{name} by {size}");
+                assert_eq!(body.wire_len, bytes.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn stacked_codings_are_removed_in_reverse() {
+        let mut body = Body::new(Some("gzip, br"));
+        body.push(&encoded("br", &encoded("gzip", TEXT)));
+        assert_eq!(body.data, TEXT);
+    }
+
+    #[test]
+    fn a_bomb_is_capped() {
+        let zeros = vec![0; 1 << 20];
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        for _ in 0..300 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        let mut body = Body::new(Some("gzip"));
+        body.push(&encoder.finish().unwrap());
+        assert_eq!(body.state, BodyState::TooLarge);
+        assert!(body.data.len() <= MAX_BODY);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_kept_as_it_came() {
+        let mut body = Body::new(Some("gzip"));
+        body.push(b"not gzip at all");
+        body.finish();
+        assert_eq!((body.state, &body.data[..]), (BodyState::Undecodable, &b"not gzip at all"[..]));
+    }
+}

@@ -1,0 +1,182 @@
+//! Calls of large language models, out of HTTP exchanges. Which API an exchange speaks is decided by its path and its body
+//! together: telemetry carries the same headers. Each API has a file of its own here.
+
+mod anthropic;
+mod openai_chat;
+
+use crate::body::BodyState;
+use crate::exchange::Exchange;
+use crate::table::Timestamp;
+use crate::tables::LlmCall;
+use serde_json::Value;
+
+/// A call, with the tool calls that its response asks for and the tool results that its request carries.
+pub(crate) struct Call {
+    pub row: LlmCall,
+    pub requests: Vec<ToolRequest>,
+    pub results: Vec<ToolResult>,
+}
+
+/// A tool call that a model asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToolRequest {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    /// JSON, as the model wrote it.
+    pub arguments: String,
+    /// Whether the provider runs the tool itself.
+    pub server: bool,
+    /// When the request was whole; for a response that is not streamed, its end.
+    pub ts: Option<Timestamp>,
+}
+
+/// What came back from a tool.
+#[derive(Clone, Debug)]
+pub(crate) struct ToolResult {
+    pub id: Option<String>,
+    pub text: String,
+    pub is_error: Option<bool>,
+    /// Whether the provider ran the tool: the result is in the response.
+    pub server: bool,
+}
+
+/// What an API's file finds in a response.
+#[derive(Default)]
+struct Answer {
+    response_model: Option<String>,
+    response_id: Option<String>,
+    finish_reason_raw: Option<String>,
+    usage: Option<Value>,
+    text: String,
+    requests: Vec<ToolRequest>,
+    results: Vec<ToolResult>,
+    error_type: Option<String>,
+    first_chunk_ts: Option<Timestamp>,
+    /// The response came to its end.
+    ended: bool,
+}
+
+/// Tokens, in the meaning of OpenTelemetry: input includes what was cached.
+#[derive(Default)]
+struct Usage {
+    input: Option<i64>,
+    output: Option<i64>,
+    cache_read: Option<i64>,
+    cache_write: Option<i64>,
+    reasoning: Option<i64>,
+}
+
+/// One API.
+struct Api {
+    wire_api: &'static str,
+    /// Whether an exchange with this path and this request body speaks it. No body: it is damaged.
+    recognise: fn(&Exchange, &str, Option<&Value>) -> bool,
+    provider: fn(host: &str) -> String,
+    results: fn(request: &Value) -> Vec<ToolResult>,
+    whole: fn(response: &Value) -> Answer,
+    streamed: fn(events: &[(Timestamp, crate::sse::Event)]) -> Answer,
+    usage: fn(usage: &Value) -> Usage,
+    finish_reason: fn(raw: &str) -> Option<&'static str>,
+}
+
+/// How the paths of these APIs end: bodies of other requests are not looked at.
+const PATHS: &[&str] = &["/messages", "/chat/completions"];
+
+const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API];
+
+/// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
+pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
+    let head = exchange.request.as_ref().filter(|head| head.method == "POST")?;
+    let path = head.target.split('?').next().unwrap_or_default();
+    if !PATHS.iter().any(|end| path.ends_with(end)) {
+        return None;
+    }
+    let whole = exchange.request_body.state == BodyState::Complete;
+    let request: Option<Value> =
+        if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
+    let api = APIS.iter().find(|api| (api.recognise)(exchange, path, request.as_ref()))?;
+    let streamed = !exchange.events.is_empty() || is_event_stream(exchange);
+    let response = exchange.response.as_ref();
+    let parsed: Option<Value> =
+        if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
+    let answer = match (&parsed, streamed) {
+        (_, true) => (api.streamed)(&exchange.events),
+        (Some(json), _) => Answer { ended: true, error_type: error_type(json), ..(api.whole)(json) },
+        (None, _) => Answer::default(),
+    };
+    let usage = answer.usage.as_ref().map(api.usage).unwrap_or_default();
+    let (start_ts, end_ts) = (Some(head.ts), exchange.end_ts);
+    let failed = answer.error_type.is_some() || response.is_some_and(|head| head.status >= 400);
+    let complete = exchange.complete() && request.is_some() && (answer.ended || failed);
+    let request_text = |name: &str| text(request.as_ref()?.get(name)?);
+    let row = LlmCall {
+        http_id: exchange.http_id,
+        wire_api: api.wire_api,
+        provider_name: (api.provider)(head.field("host").unwrap_or_default()),
+        operation_name: "chat",
+        request_model: request_text("model"),
+        response_model: answer.response_model,
+        response_id: answer.response_id,
+        provider_request_id: response.and_then(|head| head.field("request-id").or(head.field("x-request-id"))).map(str::to_owned),
+        stream: streamed || request.as_ref().and_then(|json| json.get("stream")?.as_bool()).unwrap_or(false),
+        start_ts,
+        first_chunk_ts: answer.first_chunk_ts,
+        end_ts,
+        duration_ns: since(start_ts, end_ts),
+        ttfc_ns: since(start_ts, answer.first_chunk_ts),
+        status_code: response.map(|head| head.status.into()),
+        error_type: answer.error_type.or_else(|| response.filter(|head| head.status >= 400).map(|head| head.status.to_string())),
+        finish_reason: answer.finish_reason_raw.as_deref().and_then(api.finish_reason).or(failed.then_some("error")),
+        finish_reason_raw: answer.finish_reason_raw,
+        input_tokens: usage.input,
+        output_tokens: usage.output,
+        cache_read_input_tokens: usage.cache_read,
+        cache_write_input_tokens: usage.cache_write,
+        reasoning_output_tokens: usage.reasoning,
+        usage_source: if answer.usage.is_some() { "reported" } else { "none" },
+        usage_raw: answer.usage.map(|usage| usage.to_string()),
+        output_text: Some(answer.text).filter(|text| !text.is_empty()),
+        aborted: response.is_some() && !answer.ended && !failed,
+        complete,
+        ..LlmCall::default()
+    };
+    let requests = answer
+        .requests
+        .into_iter()
+        .map(|request| ToolRequest { ts: request.ts.or(end_ts), ..request })
+        .collect();
+    let results = request.as_ref().map(api.results).unwrap_or_default().into_iter().chain(answer.results).collect();
+    Some(Call { row, requests, results })
+}
+
+fn is_event_stream(exchange: &Exchange) -> bool {
+    let media = exchange.response.as_ref().and_then(|head| head.field("content-type"));
+    media.is_some_and(|media| media.trim_start().starts_with("text/event-stream"))
+}
+
+fn since(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<i64> {
+    Some(end?.0.saturating_sub(start?.0))
+}
+
+/// `{"error": {"type": …, "code": …}}`, which most providers send.
+fn error_type(json: &Value) -> Option<String> {
+    let error = json.get("error")?;
+    ["type", "code", "status"].iter().find_map(|name| text(error.get(name)?)).or_else(|| text(error))
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn number(value: &Value, path: &[&str]) -> Option<i64> {
+    path.iter().try_fold(value, |value, name| value.get(name))?.as_i64()
+}
+
+/// A text as it is; anything else as compact JSON.
+fn content_text(content: Option<&Value>) -> String {
+    match content {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}

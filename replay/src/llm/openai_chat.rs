@@ -1,0 +1,154 @@
+//! OpenAI chat completions, which many providers speak: POST …/chat/completions, answered by one JSON object or by unnamed
+//! server-sent events up to `[DONE]`.
+
+use super::{Answer, Api, ToolRequest, ToolResult, Usage, content_text, error_type, number, text};
+use crate::exchange::Exchange;
+use crate::sse::Event;
+use crate::table::Timestamp;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+pub(super) const API: Api = Api {
+    wire_api: "openai.chat",
+    recognise,
+    provider,
+    results,
+    whole,
+    streamed,
+    usage,
+    finish_reason,
+};
+
+fn recognise(_: &Exchange, path: &str, request: Option<&Value>) -> bool {
+    path.ends_with("/chat/completions") && request.is_none_or(|json| json.get("messages").is_some_and(Value::is_array))
+}
+
+/// OpenTelemetry's name where it has one, else the host.
+fn provider(host: &str) -> String {
+    let host = host.split(':').next().unwrap_or_default();
+    let known = [
+        ("api.openai.com", "openai"),
+        (".openai.azure.com", "azure.ai.openai"),
+        ("api.mistral.ai", "mistral_ai"),
+        ("api.deepseek.com", "deepseek"),
+        ("api.groq.com", "groq"),
+        ("api.x.ai", "x_ai"),
+        ("api.perplexity.ai", "perplexity"),
+        ("openrouter.ai", "openrouter"),
+    ];
+    known.iter().find(|(suffix, _)| host.ends_with(suffix)).map_or(host, |(_, name)| name).to_owned()
+}
+
+fn results(request: &Value) -> Vec<ToolResult> {
+    let messages = request.get("messages").and_then(Value::as_array).into_iter().flatten();
+    let tool = messages.filter(|message| message.get("role").and_then(Value::as_str) == Some("tool"));
+    tool.map(|message| ToolResult {
+        id: message.get("tool_call_id").and_then(text),
+        text: content_text(message.get("content")),
+        is_error: None,
+        server: false,
+    })
+    .collect()
+}
+
+/// What a chunk and a whole response have in common.
+fn take_envelope(answer: &mut Answer, json: &Value) {
+    let keep = |old: &mut Option<String>, name: &str| {
+        if old.is_none() {
+            *old = json.get(name).and_then(text).filter(|text| !text.is_empty());
+        }
+    };
+    keep(&mut answer.response_model, "model");
+    keep(&mut answer.response_id, "id");
+    if let Some(usage) = json.get("usage").filter(|usage| usage.is_object()) {
+        answer.usage = Some(usage.clone());
+    }
+}
+
+/// The first choice; requests for several are rare and share one usage.
+fn choice(json: &Value) -> Option<&Value> {
+    json.get("choices")?.as_array()?.iter().find(|choice| number(choice, &["index"]).unwrap_or(0) == 0)
+}
+
+fn whole(json: &Value) -> Answer {
+    let mut answer = Answer::default();
+    take_envelope(&mut answer, json);
+    let Some(choice) = choice(json) else { return answer };
+    answer.finish_reason_raw = choice.get("finish_reason").and_then(text);
+    let Some(message) = choice.get("message") else { return answer };
+    answer.text = content_text(message.get("content"));
+    for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+        let mut pending = ToolRequest::default();
+        take_call(&mut pending, call);
+        answer.requests.push(pending);
+    }
+    answer
+}
+
+/// Adds a tool call, or a fragment of one.
+fn take_call(pending: &mut ToolRequest, call: &Value) {
+    let function = call.get("function").unwrap_or(&Value::Null);
+    if let Some(id) = call.get("id").and_then(text).filter(|id| !id.is_empty()) {
+        pending.id = Some(id);
+    }
+    if let Some(name) = function.get("name").and_then(text).filter(|name| !name.is_empty()) {
+        pending.name = Some(name);
+    }
+    pending.arguments.push_str(function.get("arguments").and_then(Value::as_str).unwrap_or_default());
+}
+
+fn streamed(events: &[(Timestamp, Event)]) -> Answer {
+    let mut answer = Answer::default();
+    let mut calls: BTreeMap<i64, ToolRequest> = BTreeMap::new();
+    for (ts, event) in events {
+        if event.data == "[DONE]" {
+            answer.ended = true;
+            continue;
+        }
+        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        if json.get("error").is_some_and(|error| !error.is_null()) {
+            answer.error_type = error_type(&json);
+        }
+        take_envelope(&mut answer, &json);
+        let Some(choice) = choice(&json) else { continue };
+        if let Some(reason) = choice.get("finish_reason").and_then(text) {
+            answer.finish_reason_raw = Some(reason);
+            calls.values_mut().for_each(|call| call.ts = Some(*ts));
+        }
+        let Some(delta) = choice.get("delta") else { continue };
+        let content = content_text(delta.get("content"));
+        let fragments = delta.get("tool_calls").and_then(Value::as_array);
+        if !content.is_empty() || fragments.is_some() {
+            answer.first_chunk_ts.get_or_insert(*ts);
+        }
+        answer.text.push_str(&content);
+        for (position, call) in fragments.into_iter().flatten().enumerate() {
+            let index = number(call, &["index"]).unwrap_or(position as i64);
+            take_call(calls.entry(index).or_default(), call);
+        }
+    }
+    answer.requests = calls.into_values().collect();
+    answer
+}
+
+fn usage(usage: &Value) -> Usage {
+    Usage {
+        input: number(usage, &["prompt_tokens"]),
+        output: number(usage, &["completion_tokens"]),
+        cache_read: number(usage, &["prompt_tokens_details", "cached_tokens"])
+            .or_else(|| number(usage, &["prompt_cache_hit_tokens"])),
+        cache_write: None,
+        reasoning: number(usage, &["completion_tokens_details", "reasoning_tokens"]),
+    }
+}
+
+fn finish_reason(raw: &str) -> Option<&'static str> {
+    Some(match raw {
+        "stop" => "stop",
+        "tool_calls" | "function_call" => "tool_call",
+        "length" => "length",
+        "content_filter" => "content_filter",
+        "error" => "error",
+        _ => return None,
+    })
+}

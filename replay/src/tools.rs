@@ -1,0 +1,119 @@
+//! Pairs what a model asks a tool to do with what the agent sends back in a later call.
+//!
+//! Agents send their whole conversation with every call, so each result is seen many times: the first one counts. A tool
+//! call's id comes from the provider; in one capture several agents may be given the same, so a result goes to the newest
+//! request that waits for it, of its own process if there is one.
+
+use crate::llm::{Call, ToolRequest, ToolResult};
+use crate::table::Timestamp;
+use crate::tables::ToolCall;
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
+
+struct Waiting {
+    proc_id: i64,
+    row: ToolCall,
+}
+
+/// The tool calls of a capture.
+pub(crate) struct Tools {
+    capture_id: String,
+    count: i64,
+    waiting: HashMap<Option<String>, Vec<Waiting>>,
+    answered: HashSet<String>,
+}
+
+impl Tools {
+    pub fn new(capture_id: String) -> Self {
+        Tools { capture_id, count: 0, waiting: HashMap::new(), answered: HashSet::new() }
+    }
+
+    /// Takes a call: first the results that its request carries, then what its response asks for. Returns the rows that
+    /// are whole now.
+    pub fn take(&mut self, call: &Call, proc_id: i64) -> Vec<ToolCall> {
+        let llm_call_id = call.row.llm_call_id;
+        let (server, sent): (Vec<_>, Vec<_>) = call.results.iter().partition(|result| result.server);
+        let mut done = Vec::new();
+        for result in sent {
+            done.extend(self.take_result(result, proc_id, llm_call_id, call.row.start_ts));
+        }
+        for request in &call.requests {
+            self.take_request(request, proc_id, llm_call_id);
+        }
+        for result in server {
+            done.extend(self.take_result(result, proc_id, llm_call_id, call.row.end_ts));
+        }
+        done
+    }
+
+    /// The calls that never got a result, in the order in which they were asked for.
+    pub fn finish(&mut self) -> Vec<ToolCall> {
+        let mut rest: Vec<_> = self.waiting.drain().flat_map(|(_, waiting)| waiting).map(|waiting| waiting.row).collect();
+        rest.sort_by_key(|row| row.tool_call_key);
+        rest
+    }
+
+    fn take_request(&mut self, request: &ToolRequest, proc_id: i64, llm_call_id: i64) {
+        let waiting = self.waiting.entry(request.id.clone()).or_default();
+        // A client that retries gets the same call again: the newer one is the one that it runs.
+        if request.id.is_some() {
+            waiting.retain(|old| old.proc_id != proc_id);
+        }
+        self.count += 1;
+        let row = ToolCall {
+            capture_id: self.capture_id.clone(),
+            tool_call_key: self.count,
+            tool_call_id: request.id.clone(),
+            llm_call_id: Some(llm_call_id),
+            tool_name: request.name.clone(),
+            tool_type: if request.server { "server" } else { "function" },
+            args_hash: Some(sha256(&request.arguments)),
+            args_complete: serde_json::from_str::<serde::de::IgnoredAny>(&request.arguments).is_ok(),
+            arguments: Some(request.arguments.clone()),
+            requested_ts: request.ts,
+            ..ToolCall::default()
+        };
+        waiting.push(Waiting { proc_id, row });
+    }
+
+    fn take_result(&mut self, result: &ToolResult, proc_id: i64, llm_call_id: i64, ts: Option<Timestamp>) -> Option<ToolCall> {
+        let mut row = match self.take_waiting(result, proc_id) {
+            Some(row) => row,
+            None if result.id.as_ref().is_some_and(|id| self.answered.contains(id)) => return None,
+            None => {
+                // Asked for before the capture started, or over a connection that was not seen.
+                self.count += 1;
+                ToolCall {
+                    capture_id: self.capture_id.clone(),
+                    tool_call_key: self.count,
+                    tool_call_id: result.id.clone(),
+                    tool_type: "function",
+                    ..ToolCall::default()
+                }
+            }
+        };
+        self.answered.extend(result.id.clone());
+        row.result_llm_call_id = Some(llm_call_id);
+        row.result_hash = Some(sha256(&result.text));
+        row.result = Some(result.text.clone());
+        row.is_error = result.is_error;
+        row.duration_ns = row.requested_ts.zip(ts).map(|(start, end)| end.0.saturating_sub(start.0));
+        row.result_ts = ts;
+        Some(row)
+    }
+
+    fn take_waiting(&mut self, result: &ToolResult, proc_id: i64) -> Option<ToolCall> {
+        let waiting = self.waiting.get_mut(&result.id)?;
+        let index = waiting.iter().rposition(|one| one.proc_id == proc_id).or(waiting.len().checked_sub(1))?;
+        let row = waiting.remove(index).row;
+        if waiting.is_empty() {
+            self.waiting.remove(&result.id);
+        }
+        Some(row)
+    }
+}
+
+/// SHA-256 of a text, hexadecimal.
+fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
