@@ -1,0 +1,35 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+    agentsight capture -o run.asc -- claude -p \"fix the bug\"
+    agentsight query \"SELECT tool_name, count(*) FROM tool_calls GROUP BY 1\" run.asc
+    agentsight info run.asc";
+
+/// Record what an AI agent really did, then ask.
+#[derive(Parser, Debug)]
+#[command(name = "agentsight", version, before_help = EXAMPLES, max_term_width = 100, subcommand_required = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Record a command, or running processes, into a capture file
+    #[cfg(all(feature = "capture", target_os = "linux"))]
+    #[command(visible_alias = "record")]
+    Capture(crate::capture::Args),
+    /// Ask captures with SQL
+    Query(crate::query::Args),
+    /// Say what a capture holds, and whether it is whole
+    Info(crate::info::Args),
+    /// Print the raw records of captures as JSON lines
+    Cat(crate::cat::Args),
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man,
+}

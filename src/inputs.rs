@@ -1,0 +1,56 @@
+//! Which captures are meant: paths, folders, globs, or the newest one here.
+
+use std::path::{Path, PathBuf};
+
+/// The captures that arguments name, each once, in the order named; those of a folder or glob by name.
+///
+/// Without any, the newest `*.asc` of the current folder; stderr says which.
+pub fn captures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    if arguments.is_empty() {
+        let newest = newest(Path::new("."))
+            .ok_or("no capture is named, and no *.asc is here: name one, or record one with `agentsight capture`")?;
+        eprintln!("agentsight: reading {}, the newest capture here", newest.display());
+        return Ok(vec![newest]);
+    }
+    let mut found = Vec::new();
+    for argument in arguments {
+        for path in expand(argument)? {
+            if !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn expand(argument: &Path) -> Result<Vec<PathBuf>, String> {
+    let shown = argument.display();
+    if argument.is_dir() {
+        let mut inside = in_folder(argument);
+        inside.sort();
+        return if inside.is_empty() { Err(format!("{shown}: no *.asc in this folder")) } else { Ok(inside) };
+    }
+    let pattern = argument.to_string_lossy();
+    if argument.exists() || !pattern.contains(['*', '?', '[']) {
+        return if argument.exists() { Ok(vec![argument.to_owned()]) } else { Err(format!("{shown}: no such file")) };
+    }
+    let paths = glob::glob(&pattern).map_err(|error| format!("{shown}: no valid pattern: {error}"))?;
+    let matching: Vec<PathBuf> = paths.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    if matching.is_empty() { Err(format!("{shown}: nothing matches")) } else { Ok(matching) }
+}
+
+fn in_folder(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "asc")).collect()
+}
+
+fn newest(folder: &Path) -> Option<PathBuf> {
+    let modified = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    in_folder(folder).into_iter().max_by_key(|path| (modified(path), path.clone()))
+}
+
+/// Whether an argument looks like a capture rather than SQL.
+pub fn looks_like_capture(argument: &str) -> bool {
+    let path = Path::new(argument);
+    path.exists() || path.extension().is_some_and(|extension| extension == "asc") && !argument.contains(char::is_whitespace)
+}

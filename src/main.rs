@@ -1,0 +1,62 @@
+//! The `agentsight` program: flags and glue. What it does is in the crates; one file here a verb.
+
+#[cfg(all(feature = "capture", target_os = "linux"))]
+mod capture;
+mod cat;
+mod cli;
+mod info;
+mod inputs;
+mod query;
+mod time;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Verb};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit statuses of every verb; `capture` passes on that of the command it runs.
+mod status {
+    pub const FAILED: u8 = 1;
+    pub const USAGE: u8 = 2;
+    /// Done, but the capture is damaged or records were lost.
+    pub const LOSS: u8 = 3;
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().verb {
+        #[cfg(all(feature = "capture", target_os = "linux"))]
+        Verb::Capture(args) => capture::run(args),
+        Verb::Query(args) => query::run(args),
+        Verb::Info(args) => info::run(args),
+        Verb::Cat(args) => cat::run(args),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "agentsight", &mut script);
+            print(&script)
+        }
+        Verb::Man => {
+            let mut page = Vec::new();
+            match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+                Ok(()) => print(&page),
+                Err(error) => fail(&error),
+            }
+        }
+    }
+}
+
+fn print(bytes: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says what went wrong.
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    fail_with(error, status::FAILED)
+}
+
+fn fail_with(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
+    eprintln!("agentsight: {error}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,228 @@
+//! `agentsight query`: SQL over captures.
+
+use crate::{fail, fail_with, inputs, status};
+use agentsight_query::{Error, ResultSink, Session, output};
+use agentsight_replay::table::{ColumnType, TableDef};
+use agentsight_replay::tables::{TABLES, table};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+    agentsight query \"SELECT request_model, input_tokens, output_tokens FROM llm_calls\" run.asc
+    agentsight query \"SELECT tool_name, arguments->>'command' AS command FROM tool_calls\" runs/
+    agentsight query -f report.sql --format parquet -o report.parquet 'runs/*.asc'
+    agentsight query --tables
+    agentsight query --schema llm_calls";
+
+const EXIT_STATUS: &str = "\
+Bytes (VARBINARY) are shown as text where they are UTF-8, as hexadecimal in JSON; text(body) makes them text in SQL.
+
+EXIT STATUS: 0 done, 1 failed, 2 wrong usage, 3 done but with loss (damage passed over, records dropped).";
+
+#[derive(clap::Args, Debug)]
+#[command(before_help = EXAMPLES, after_help = EXIT_STATUS)]
+pub struct Args {
+    /// The SQL (`-` reads it from standard input), then captures, folders or globs [default: the newest *.asc here]
+    #[arg(value_name = "SQL] [CAPTURE")]
+    arguments: Vec<String>,
+
+    /// Read the SQL from this file
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// How to write the result [default: table on a terminal, else csv]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// Write the result to this file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// List the tables
+    #[arg(long, conflicts_with_all = ["file", "schema"])]
+    tables: bool,
+
+    /// List the columns of a table, with types, units and what they mean
+    #[arg(long, value_name = "TABLE", conflicts_with = "file")]
+    schema: Option<String>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+    Ndjson,
+    Markdown,
+    Parquet,
+}
+
+impl From<Format> for output::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Table => output::Format::Table,
+            Format::Csv => output::Format::Csv,
+            Format::Json => output::Format::Json,
+            Format::Ndjson => output::Format::Ndjson,
+            Format::Markdown => output::Format::Markdown,
+            Format::Parquet => output::Format::Parquet,
+        }
+    }
+}
+
+pub fn run(args: Args) -> ExitCode {
+    if args.tables {
+        return crate::print(tables_text().as_bytes());
+    }
+    if let Some(name) = &args.schema {
+        return match table(name) {
+            Some(table) => crate::print(schema_text(table).as_bytes()),
+            None => fail(&format!("no table `{name}`; `agentsight query --tables` lists them")),
+        };
+    }
+    let (sql, captures) = match sql_and_captures(&args) {
+        Ok(both) => both,
+        Err(message) => return fail_with(&message, status::USAGE),
+    };
+    let captures = match inputs::captures(&captures) {
+        Ok(captures) => captures,
+        Err(message) => return fail(&message),
+    };
+    let format = args.format.unwrap_or_else(|| default_format(args.output.as_deref()));
+    if matches!(format, Format::Parquet) && args.output.is_none() && std::io::stdout().is_terminal() {
+        return fail_with(&"Parquet is not for a terminal: name a file with -o", status::USAGE);
+    }
+    match answer(&sql, captures, format.into(), args.output.as_deref()) {
+        Ok(lossy) => ExitCode::from(if lossy { status::LOSS } else { 0 }),
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// A file's name says what goes into it; without one, a terminal gets a table.
+fn default_format(output: Option<&Path>) -> Format {
+    match output.and_then(|path| path.extension()?.to_str()) {
+        Some("parquet") => Format::Parquet,
+        Some("json") => Format::Json,
+        Some("ndjson" | "jsonl") => Format::Ndjson,
+        Some("md") => Format::Markdown,
+        None if output.is_none() && std::io::stdout().is_terminal() => Format::Table,
+        _ => Format::Csv,
+    }
+}
+
+fn sql_and_captures(args: &Args) -> Result<(String, Vec<PathBuf>), String> {
+    let paths = |arguments: &[String]| arguments.iter().map(PathBuf::from).collect();
+    if let Some(file) = &args.file {
+        let sql = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        return Ok((sql, paths(&args.arguments)));
+    }
+    match args.arguments.split_first() {
+        None => Err("no SQL: give it as the first argument, with -f FILE, or as `-` on standard input".to_owned()),
+        Some((first, rest)) if first == "-" => {
+            let mut sql = String::new();
+            std::io::stdin().read_to_string(&mut sql).map_err(|error| format!("standard input: {error}"))?;
+            Ok((sql, paths(rest)))
+        }
+        Some((first, _)) if inputs::looks_like_capture(first) => {
+            Err(format!("{first} is a capture, but the SQL comes first: agentsight query \"SELECT …\" {first}"))
+        }
+        Some((first, rest)) => Ok((first.clone(), paths(rest))),
+    }
+}
+
+/// Runs the query. Returns whether something is missing from the captures that it read.
+fn answer(sql: &str, captures: Vec<PathBuf>, format: output::Format, output: Option<&Path>) -> Result<bool, Error> {
+    let same = |path: &Path| captures.iter().any(|capture| same_file(capture, path));
+    if let Some(path) = output.filter(|path| same(path)) {
+        return Err(Error::Format(format!("{} is the capture itself", path.display())));
+    }
+    let session = Session::open(captures)?;
+    match output {
+        None => run_into(&session, sql, output::writer(format, BufWriter::new(std::io::stdout()))),
+        Some(path) => into_file(path, |file| run_into(&session, sql, output::writer(format, BufWriter::new(file)))),
+    }?;
+    let mut lossy = false;
+    for (path, report) in session.reports() {
+        lossy |= report.lossy();
+        warn(&path, &report);
+    }
+    Ok(lossy)
+}
+
+fn run_into(session: &Session, sql: &str, mut sink: Box<dyn ResultSink + '_>) -> Result<(), Error> {
+    session.run(sql, sink.as_mut())
+}
+
+/// Writes beside the file, and puts it in its place when it is whole: a query that fails destroys nothing.
+fn into_file(path: &Path, write: impl FnOnce(File) -> Result<(), Error>) -> Result<(), Error> {
+    let named = |error: std::io::Error| Error::Format(format!("{}: {error}", path.display()));
+    if path.exists() && !path.is_file() {
+        return write(File::create(path).map_err(named)?);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(name);
+    let written = File::create(&part).map_err(named).and_then(write);
+    match written {
+        Ok(()) => std::fs::rename(&part, path).map_err(named),
+        Err(error) => {
+            // The error that is told is the first one.
+            let _ = std::fs::remove_file(&part);
+            Err(error)
+        }
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Says on stderr what is missing from a capture.
+pub fn warn(path: &Path, report: &agentsight_replay::Report) {
+    for damage in &report.damage {
+        eprintln!("agentsight: {}: {damage}", path.display());
+    }
+    if report.dropped_records > 0 {
+        eprintln!("agentsight: {}: {} records were dropped; see the table drops", path.display(), report.dropped_records);
+    }
+}
+
+fn tables_text() -> String {
+    let width = TABLES.iter().map(|table| table.name.len()).max().unwrap_or(0);
+    TABLES.iter().map(|table| format!("{:width$}  {}\n", table.name, table.doc.trim())).collect()
+}
+
+fn schema_text(table: &TableDef) -> String {
+    let mut out = Vec::new();
+    // Writing to memory does not fail.
+    let _ = writeln!(out, "{}: {}\n", table.name, table.doc.trim());
+    let name = table.columns.iter().map(|column| column.name.len()).max().unwrap_or(0);
+    for column in table.columns {
+        let kind = format!("{}{}", type_name(column.kind), if column.nullable { "" } else { " NOT NULL" });
+        let _ = write!(out, "{:name$}  {kind:20}  {}", column.name, column.doc.trim());
+        if !column.unit.is_empty() {
+            let _ = write!(out, " [{}]", column.unit);
+        }
+        if !column.otel.is_empty() {
+            let _ = write!(out, " (OpenTelemetry: {})", column.otel);
+        }
+        out.push(b'\n');
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn type_name(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Timestamp => "TIMESTAMP",
+        ColumnType::BigInt => "BIGINT",
+        ColumnType::Double => "DOUBLE",
+        ColumnType::Boolean => "BOOLEAN",
+        ColumnType::Varchar => "VARCHAR",
+        ColumnType::Varbinary => "VARBINARY",
+        ColumnType::VarcharList => "VARCHAR[]",
+    }
+}

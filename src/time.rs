@@ -1,0 +1,77 @@
+//! Times as people write and read them.
+
+use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
+use std::time::Duration;
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC, with nanoseconds.
+pub fn rfc3339(ns: i64) -> String {
+    DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true)
+}
+
+/// A point in a capture: an RFC 3339 time, a time of day (UTC, on the day of the start), or a time after the start (+5s).
+pub fn point(text: &str, start_ns: i64) -> Result<i64, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return time.timestamp_nanos_opt().ok_or_else(|| format!("`{text}` is too far away"));
+    }
+    if let Ok(time) = text.parse::<NaiveTime>() {
+        let day = DateTime::<Utc>::from_timestamp_nanos(start_ns).date_naive();
+        let time = day.and_time(time).and_utc().timestamp_nanos_opt();
+        return time.ok_or_else(|| format!("`{text}` is too far away"));
+    }
+    let offset = duration(text.strip_prefix('+').unwrap_or(text))
+        .map_err(|_| format!("`{text}` is no time: write 2026-01-31T12:00:00Z, 12:00:00, or +5s after the start"))?;
+    Ok(start_ns.saturating_add(i64::try_from(offset.as_nanos()).unwrap_or(i64::MAX)))
+}
+
+/// A time like `30s`, `1m30s`, `500ms`, or a number of seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write it like 30s, 5m or 1h30m");
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        rest = tail;
+    }
+    if total.is_zero() { Err(wrong()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2.5"), Ok(Duration::from_millis(2500)));
+        for wrong in ["", "s", "5x", "-1", "1m2", "0s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn points_are_absolute_or_after_the_start() {
+        let start = 1_767_225_600_000_000_000; // 2026-01-01T00:00:00Z
+        assert_eq!(point("2026-01-01T00:00:01Z", start), Ok(start + 1_000_000_000));
+        assert_eq!(point("00:01:00", start), Ok(start + 60_000_000_000));
+        assert_eq!(point("+1.5s", start), Ok(start + 1_500_000_000));
+        assert!(point("yesterday", start).is_err());
+        assert_eq!(rfc3339(start + 5), "2026-01-01T00:00:00.000000005Z");
+    }
+}
