@@ -3,7 +3,7 @@
 
 use agentsight_bpf::function;
 use object::elf::{FileHeader64, SHN_UNDEF, STT_FUNC};
-use object::read::elf::{FileHeader, ProgramHeader, Sym};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
 use std::fs::File;
 
@@ -49,14 +49,16 @@ pub(crate) fn read(file: File) -> Result<Binary, object::read::Error> {
     // Exported functions are in .dynsym; .symtab, where it was not stripped, is the larger table.
     for kind in [object::elf::SHT_DYNSYM, object::elf::SHT_SYMTAB] {
         let symbols = sections.symbols(endian, data, kind)?;
-        let strings = symbols.strings();
+        if symbols.is_empty() {
+            continue;
+        }
+        // The names are read at once: an executable has a hundred thousand of them, and attaching is a race with it.
+        let names = sections.section(symbols.string_section())?.data(endian, data)?;
         for symbol in symbols.iter().filter(|s| s.st_type() == STT_FUNC && s.st_shndx(endian) != SHN_UNDEF) {
-            let name = symbol.name(endian, strings)?;
-            let known = FUNCTIONS.iter().find(|(known, _)| known.as_bytes() == name);
-            let Some((&(name, cookie), offset)) = known.zip(file_offset(endian, segments, symbol.st_value(endian))) else {
-                continue;
-            };
-            functions.push(Function { offset, cookie, name });
+            let Some(&(name, cookie)) = known(names, symbol.st_name(endian)) else { continue };
+            if let Some(offset) = file_offset(endian, segments, symbol.st_value(endian)) {
+                functions.push(Function { offset, cookie, name });
+            }
         }
         if !functions.is_empty() {
             break;
@@ -65,6 +67,13 @@ pub(crate) fn read(file: File) -> Result<Binary, object::read::Error> {
     functions.sort();
     functions.dedup_by_key(|function| function.offset);
     Ok(Binary { build_id: build_id(endian, data, segments), functions })
+}
+
+/// The function whose name starts at an offset of a string table.
+fn known(names: &[u8], at: u32) -> Option<&'static (&'static str, u64)> {
+    let rest = names.get(at as usize..).filter(|rest| rest.starts_with(b"SSL_"))?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    FUNCTIONS.iter().find(|(name, _)| name.as_bytes() == &rest[..end])
 }
 
 fn file_offset(endian: Endianness, segments: &[object::elf::ProgramHeader64<Endianness>], address: u64) -> Option<u64> {

@@ -134,6 +134,20 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 	return 1;
 }
 
+static __always_inline bool is_read(const struct call *call)
+{
+	return call->function == FN_SSL_READ || call->function == FN_SSL_READ_EX;
+}
+
+/*
+ * One public function may be made of another (LibreSSL's *_ex): the outer call counts. A write inside a read is another
+ * matter: node writes from the callback that tells it of the end of the handshake.
+ */
+static __always_inline bool same_transfer(const struct call *inner, const struct call *outer)
+{
+	return inner->ssl == outer->ssl && is_read(inner) == is_read(outer);
+}
+
 /* The call that returns now, taken off the thread's stack of calls. */
 static __always_inline struct call *leave_call(struct pt_regs *ctx, struct calls *all)
 {
@@ -153,8 +167,7 @@ static __always_inline struct call *leave_call(struct pt_regs *ctx, struct calls
 		call = &all->call[depth & (MAX_DEPTH - 1)];
 		if (call->sp == sp) {
 			all->depth = depth;
-			/* One public function may be made of another (LibreSSL's *_ex): the outer call counts. */
-			if (depth && all->call[(depth - 1) & (MAX_DEPTH - 1)].ssl == call->ssl)
+			if (depth && same_transfer(call, &all->call[(depth - 1) & (MAX_DEPTH - 1)]))
 				return NULL;
 			return call;
 		}
@@ -285,7 +298,7 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	transfer->len = len;
 	transfer->done = 0;
 	transfer->conn_id = connection->id;
-	transfer->direction = call->function == FN_SSL_READ || call->function == FN_SSL_READ_EX ? ASC_RECEIVED : ASC_SENT;
+	transfer->direction = is_read(call) ? ASC_RECEIVED : ASC_SENT;
 	transfer->offset = __sync_fetch_and_add(&connection->offset[transfer->direction & 1], len);
 	emit_transfer(transfer);
 	return 0;
