@@ -179,6 +179,8 @@ impl Connection {
                 }
             }
             Part::Gap(len) => exchange.request_body.gap(len),
+            // What is still open when the connection ends is marked there.
+            Part::Cut => {}
             Part::Lost => {
                 exchange.request_body.fail(BodyState::Gap);
                 exchange.request_done = true;
@@ -207,6 +209,7 @@ impl Connection {
                 exchange.response_body.gap(len);
                 exchange.sse = None;
             }
+            Part::Cut => {}
             other => {
                 exchange.end_reason = match other {
                     Part::Upgraded => "upgrade",
@@ -259,6 +262,7 @@ impl Connection {
 
 impl Exchange {
     fn take_response_body(&mut self, ts: Timestamp, bytes: &[u8], keep: bool) {
+        self.end_ts = Some(ts);
         let decoded = self.response_body.push(bytes);
         if let Some(parser) = &mut self.sse {
             let mut events = Vec::new();

@@ -107,7 +107,9 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let usage = answer.usage.as_ref().map(api.usage).unwrap_or_default();
     let (start_ts, end_ts) = (Some(head.ts), exchange.end_ts);
     let failed = answer.error_type.is_some() || response.is_some_and(|head| head.status >= 400);
-    let complete = exchange.complete() && request.is_some() && (answer.ended || failed);
+    // A client may stop reading at the end of the stream that the API defines, before the end of the message around it.
+    let whole_stream = streamed && answer.ended && exchange.response_body.state == BodyState::Cut;
+    let complete = request.is_some() && (exchange.complete() && (answer.ended || failed) || whole_stream);
     let request_text = |name: &str| text(request.as_ref()?.get(name)?);
     let row = LlmCall {
         http_id: exchange.http_id,

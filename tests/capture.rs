@@ -1,0 +1,250 @@
+//! `agentsight capture` on the real kernel, as a user runs it. Where eBPF is not to be had these tests say so and pass; with
+//! AGENTSIGHT_EBPF=required (scripts/test sets it on a machine that has it) they fail instead.
+
+#![cfg(all(feature = "capture", target_os = "linux"))]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
+
+/// A folder for a test, or `None` if this machine cannot record.
+fn folder() -> Option<TempDir> {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    if root && Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some(tempfile::tempdir().unwrap());
+    }
+    assert_ne!(std::env::var("AGENTSIGHT_EBPF").as_deref(), Ok("required"), "eBPF is required, but not to be had");
+    eprintln!("skipped: recording needs root and a kernel with BTF");
+    None
+}
+
+fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
+    Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Records a shell script, and expects its exit status.
+#[track_caller]
+fn record(folder: &TempDir, script: &str, status: i32) -> Output {
+    let output = agentsight(folder, &["capture", "-o", "run.asc", "--", "sh", "-c", script]);
+    assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[track_caller]
+fn query(folder: &TempDir, sql: &str) -> Vec<Value> {
+    let output = agentsight(folder, &["query", "--format", "ndjson", sql, "run.asc"]);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+/// Starts a recording of a command that tells on its standard output that it runs.
+fn start(folder: &TempDir, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = Command::new(AGENTSIGHT)
+        .current_dir(folder)
+        .args(["capture", "-o", "run.asc"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "running\n");
+    (child, lines)
+}
+
+fn kill(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn the_whole_tree_is_recorded_with_arguments_folders_and_exits() {
+    let Some(folder) = folder() else { return };
+    record(&folder, "mkdir below && cd below && sh -c '/bin/echo one two' && exit 3", 3);
+    let execs = query(&folder, "SELECT args, working_directory, truncated FROM execs ORDER BY ts");
+    let echo = execs.iter().find(|exec| exec["args"][0] == "/bin/echo").unwrap();
+    assert_eq!(echo["args"], serde_json::json!(["/bin/echo", "one", "two"]));
+    assert_eq!(echo["truncated"], false);
+    let below = folder.path().canonicalize().unwrap().join("below");
+    assert_eq!(echo["working_directory"], below.to_str().unwrap());
+    let processes = query(&folder, "SELECT comm, depth, exit_code, exit_ts FROM processes ORDER BY proc_id");
+    assert_eq!((&processes[0]["depth"], &processes[0]["exit_code"]), (&Value::from(0), &Value::from(3)));
+    assert!(processes.iter().all(|process| process["exit_ts"].is_string()), "{processes:?}");
+    assert_eq!(query(&folder, "SELECT * FROM drops"), Vec::<Value>::new());
+    assert_eq!(query(&folder, "SELECT exit_code, complete FROM captures")[0], serde_json::json!({"exit_code": 3, "complete": true}));
+}
+
+#[test]
+fn an_argument_vector_of_100_kb_is_kept_whole_and_a_longer_one_is_marked() {
+    let Some(folder) = folder() else { return };
+    let prompt = "prompt ".repeat(15_000);
+    let output = agentsight(&folder, &["capture", "-o", "run.asc", "--", "/bin/true", &prompt]);
+    assert_eq!(output.status.code(), Some(0));
+    let execs = query(&folder, "SELECT args, truncated FROM execs");
+    assert_eq!(execs, [serde_json::json!({"args": ["/bin/true", prompt], "truncated": false})]);
+
+    let output = agentsight(&folder, &["capture", "-f", "-o", "run.asc", "--", "/bin/true", &prompt, &prompt]);
+    assert_eq!(output.status.code(), Some(0));
+    let execs = query(&folder, "SELECT truncated, length(args[2]) AS first FROM execs");
+    assert_eq!(execs, [serde_json::json!({"truncated": true, "first": prompt.len()})]);
+}
+
+#[test]
+fn exit_statuses_are_those_of_the_command_and_of_env() {
+    let Some(folder) = folder() else { return };
+    record(&folder, "exit 42", 42);
+    std::fs::remove_file(folder.path().join("run.asc")).unwrap();
+    record(&folder, "kill -TERM $$", 128 + 15);
+    let say = |args: &[&str]| {
+        let output = agentsight(&folder, args);
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, message) = say(&["capture", "-o", "new.asc", "--", "no-such-command"]);
+    assert_eq!((status, message.as_str()), (127, "agentsight: no-such-command: command not found\n"));
+    let (status, message) = say(&["capture", "-o", "new.asc", "--", "/etc/passwd"]);
+    assert_eq!(status, 126, "{message}");
+    assert!(!folder.path().join("new.asc").exists());
+    let (status, message) = say(&["capture", "-o", "run.asc", "--", "true"]);
+    assert_eq!(status, 125);
+    assert!(message.contains("run.asc exists") && message.contains("--force"), "{message}");
+    let (status, message) = say(&["capture", "-o", "new.asc", "--pid", "999999999"]);
+    assert_eq!(status, 125);
+    assert!(message.contains("no process 999999999"), "{message}");
+    let (status, _) = say(&["capture", "-o", "new.asc"]);
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn under_sudo_the_command_and_the_file_are_the_users() {
+    let Some(folder) = folder() else { return };
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let output = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-o", "run.asc", "--", "sh", "-c", "id -u; id -g; echo $USER"])
+        .envs([("SUDO_UID", "65534"), ("SUDO_GID", "65534")])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "65534\n65534\nnobody\n");
+    let metadata = folder.path().join("run.asc").metadata().unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (65534, 65534, 0o600));
+}
+
+#[test]
+fn sigterm_closes_the_file_and_leaves_the_command_running() {
+    let Some(folder) = folder() else { return };
+    let (child, mut lines) = start(&folder, &["--", "sh", "-c", "echo running; read word; echo got $word"]);
+    kill("-TERM", child.id());
+    let mut child = child;
+    let mut stdin = child.stdin.take().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(query(&folder, "SELECT complete FROM captures")[0]["complete"], true);
+    // The command goes on, and has the right result.
+    stdin.write_all(b"word\n").unwrap();
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "got word\n");
+}
+
+#[test]
+fn after_kill_9_the_file_is_read_up_to_the_last_flush_and_the_command_goes_on() {
+    let Some(folder) = folder() else { return };
+    let script = "for i in 1 2 3 4 5; do /bin/true $i; done; echo running; read word; echo got $word";
+    let (mut child, mut lines) = start(&folder, &["--", "sh", "-c", script]);
+    let mut stdin = child.stdin.take().unwrap();
+    let seen = |folder: &TempDir| query(folder, "SELECT count(*) AS n FROM execs")[0]["n"].as_i64().unwrap();
+    // Live: another process reads what was flushed, while recording goes on.
+    while seen(&folder) < 6 {
+        std::thread::yield_now();
+    }
+    kill("-KILL", child.id());
+    child.wait().unwrap();
+    let output = agentsight(&folder, &["info", "--json", "run.asc"]);
+    assert_eq!(output.status.code(), Some(3));
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(info["health"], "unfinished");
+    assert!(seen(&folder) >= 6);
+    stdin.write_all(b"word\n").unwrap();
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "got word\n");
+}
+
+#[test]
+fn a_full_disk_is_told_and_costs_the_command_nothing() {
+    let Some(folder) = folder() else { return };
+    let script = "mount -t tmpfs -o size=64k tmpfs . && cd \"$PWD\" && \
+        \"$0\" capture -o run.asc -- sh -c 'i=0; while [ $i -lt 40 ]; do /bin/true $(head -c 9000 /dev/urandom | od -An -tx1 | tr -d \" \\n\"); i=$((i+1)); done; echo done'; \
+        status=$?; \"$0\" info run.asc >/dev/null 2>&1; echo info $?; exit $status";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, AGENTSIGHT])
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert_eq!(stdout, "done\ninfo 3\n", "{stderr}");
+    assert!(stderr.contains("No space left") && stderr.contains("bytes are safe"), "{stderr}");
+}
+
+#[test]
+fn a_running_process_is_recorded_by_pid_with_its_future_children() {
+    let Some(folder) = folder() else { return };
+    let mut target = Command::new("sh")
+        .args(["-c", "while read word; do /bin/echo $word; done"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut recorder = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-o", "run.asc", "--pid", &target.id().to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The head is there when recording has begun.
+    let mut lines = BufReader::new(target.stdout.take().unwrap());
+    let mut stdin = target.stdin.take().unwrap();
+    while !folder.path().join("run.asc").metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        std::thread::yield_now();
+    }
+    stdin.write_all(b"hello\n").unwrap();
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    drop(stdin);
+    target.wait().unwrap();
+    assert_eq!(recorder.wait().unwrap().code(), Some(0));
+    let execs = query(&folder, "SELECT command_line, depth, parent_proc_id FROM execs JOIN processes USING (proc_id)");
+    assert_eq!(execs, [serde_json::json!({"command_line": "/bin/echo hello", "depth": 1, "parent_proc_id": 1})]);
+    let root = query(&folder, "SELECT pid, exit_code FROM processes WHERE depth = 0");
+    assert_eq!(root, [serde_json::json!({"pid": target.id(), "exit_code": 0})]);
+}
+
+#[test]
+fn the_duration_ends_the_recording_not_the_command() {
+    let Some(folder) = folder() else { return };
+    let (mut child, _lines) = start(&folder, &["--duration", "300ms", "--", "sh", "-c", "echo running; read word"]);
+    let stdin = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(query(&folder, "SELECT complete, exit_code FROM captures")[0], serde_json::json!({"complete": true, "exit_code": null}));
+    drop(stdin);
+}
+
+#[test]
+fn two_decodes_of_one_file_are_byte_identical() {
+    let Some(folder) = folder() else { return };
+    record(&folder, "for i in 1 2 3 4 5; do /bin/true $i & done; wait", 0);
+    for table in ["captures", "processes", "execs"] {
+        let sql = format!("SELECT * FROM {table}");
+        let first = agentsight(&folder, &["query", "--format", "csv", &sql, "run.asc"]).stdout;
+        assert!(!first.is_empty());
+        assert_eq!(first, agentsight(&folder, &["query", "--format", "csv", &sql, "run.asc"]).stdout, "{table}");
+    }
+}
