@@ -51,9 +51,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let output = args
-        .output
-        .unwrap_or_else(|| chrono::Local::now().format("agentsight-%Y%m%d-%H%M%S.asc").to_string().into());
+    let output =
+        args.output.unwrap_or_else(|| chrono::Local::now().format("agentsight-%Y%m%d-%H%M%S.asc").to_string().into());
     let options =
         Options { output, force: args.force, command: args.command, pids: args.pids, duration: args.duration };
     match agentsight_capture::capture(&options) {
@@ -69,7 +68,6 @@ pub fn run(args: Args) -> ExitCode {
         }
     }
 }
-
 
 /// What a caller of the command expects; a signal that ended the recording is told as a shell would.
 fn exit_status(summary: &Summary) -> u8 {

@@ -52,5 +52,6 @@ fn newest(folder: &Path) -> Option<PathBuf> {
 /// Whether an argument looks like a capture rather than SQL.
 pub fn looks_like_capture(argument: &str) -> bool {
     let path = Path::new(argument);
-    path.exists() || path.extension().is_some_and(|extension| extension == "asc") && !argument.contains(char::is_whitespace)
+    path.exists()
+        || path.extension().is_some_and(|extension| extension == "asc") && !argument.contains(char::is_whitespace)
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const EXAMPLES: &str = "\
 EXAMPLES:
@@ -97,9 +98,29 @@ pub fn run(args: Args) -> ExitCode {
     }
     match answer(&sql, captures, format.into(), args.output.as_deref()) {
         Ok(lossy) => ExitCode::from(if lossy { status::LOSS } else { 0 }),
-        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(_) if PIPE_BROKEN.load(Ordering::Relaxed) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Whoever read our standard output has enough. The writers of the formats tell of this in words of their own.
+static PIPE_BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Standard output that notices when its reader is gone.
+struct Output(BufWriter<std::io::Stdout>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        noticing(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        noticing(self.0.flush())
+    }
+}
+
+fn noticing<T>(result: std::io::Result<T>) -> std::io::Result<T> {
+    result.inspect_err(|error| PIPE_BROKEN.store(error.kind() == std::io::ErrorKind::BrokenPipe, Ordering::Relaxed))
 }
 
 /// A file's name says what goes into it; without one, a terminal gets a table.
@@ -142,7 +163,7 @@ fn answer(sql: &str, captures: Vec<PathBuf>, format: output::Format, output: Opt
     }
     let session = Session::open(captures)?;
     match output {
-        None => run_into(&session, sql, output::writer(format, BufWriter::new(std::io::stdout()))),
+        None => run_into(&session, sql, output::writer(format, Output(BufWriter::new(std::io::stdout())))),
         Some(path) => into_file(path, |file| run_into(&session, sql, output::writer(format, BufWriter::new(file)))),
     }?;
     let mut lossy = false;
@@ -187,7 +208,11 @@ pub fn warn(path: &Path, report: &agentsight_replay::Report) {
         eprintln!("agentsight: {}: {damage}", path.display());
     }
     if report.dropped_records > 0 {
-        eprintln!("agentsight: {}: {} records were dropped; see the table drops", path.display(), report.dropped_records);
+        eprintln!(
+            "agentsight: {}: {} records were dropped; see the table drops",
+            path.display(),
+            report.dropped_records
+        );
     }
 }
 

@@ -78,7 +78,10 @@ fn the_whole_tree_is_recorded_with_arguments_folders_and_exits() {
     assert_eq!((&processes[0]["depth"], &processes[0]["exit_code"]), (&Value::from(0), &Value::from(3)));
     assert!(processes.iter().all(|process| process["exit_ts"].is_string()), "{processes:?}");
     assert_eq!(query(&folder, "SELECT * FROM drops"), Vec::<Value>::new());
-    assert_eq!(query(&folder, "SELECT exit_code, complete FROM captures")[0], serde_json::json!({"exit_code": 3, "complete": true}));
+    assert_eq!(
+        query(&folder, "SELECT exit_code, complete FROM captures")[0],
+        serde_json::json!({"exit_code": 3, "complete": true})
+    );
 }
 
 #[test]
@@ -233,7 +236,10 @@ fn the_duration_ends_the_recording_not_the_command() {
     let (mut child, _lines) = start(&folder, &["--duration", "300ms", "--", "sh", "-c", "echo running; read word"]);
     let stdin = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(query(&folder, "SELECT complete, exit_code FROM captures")[0], serde_json::json!({"complete": true, "exit_code": null}));
+    assert_eq!(
+        query(&folder, "SELECT complete, exit_code FROM captures")[0],
+        serde_json::json!({"complete": true, "exit_code": null})
+    );
     drop(stdin);
 }
 

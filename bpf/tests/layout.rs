@@ -36,12 +36,33 @@ fn records_have_one_layout_in_c_and_rust() {
     assert_layout!("asc_header", Header, len, kind, flags, time, tgid, tid, cpu, reserved, seq);
     assert_layout!("asc_fork", Fork, header, child_start, child_tgid, uid, comm);
     assert_layout!(
-        "asc_exec", Exec, header, start, ppid, uid, gid, args_len, path_len, cwd_len, filename_len, reserved, comm
+        "asc_exec",
+        Exec,
+        header,
+        start,
+        ppid,
+        uid,
+        gid,
+        args_len,
+        path_len,
+        cwd_len,
+        filename_len,
+        reserved,
+        comm
     );
     assert_layout!("asc_exec_args", ExecArgs, header, args_len, offset, len, captured);
     assert_layout!("asc_exit", Exit, header, status, reserved, user_ns, system_ns, runtime_ns, max_rss_bytes);
     assert_layout!(
-        "asc_tls_data", TlsData, header, conn_id, stream_offset, len, captured, direction, library, reserved
+        "asc_tls_data",
+        TlsData,
+        header,
+        conn_id,
+        stream_offset,
+        len,
+        captured,
+        direction,
+        library,
+        reserved
     );
     assert_layout!("asc_tls_close", TlsClose, header, conn_id);
 }

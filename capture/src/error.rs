@@ -12,7 +12,9 @@ pub enum Error {
     NoBtf,
     #[error("kernel {release} is too old: agentsight needs Linux 5.8 or newer")]
     OldKernel { release: String },
-    #[error("this is a process namespace of its own, where the kernel's process ids are not known: run the capturer on the host, or in a container with the host's (--pid=host)")]
+    #[error(
+        "this is a process namespace of its own, where the kernel's process ids are not known: run the capturer on the host, or in a container with the host's (--pid=host)"
+    )]
     PidNamespace,
     #[error("nothing to record: name a command after `--`, or a process with --pid")]
     NoTarget,

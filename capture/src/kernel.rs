@@ -101,14 +101,12 @@ impl Kernel<'_> {
     /// # Errors
     /// When the table of targets is full.
     pub(crate) fn add_target(&self, pid: u32, generation: u64) -> Result<(), Error> {
-        self.skel
-            .maps
-            .targets
-            .update(&pid.to_ne_bytes(), &generation.to_ne_bytes(), MapFlags::NO_EXIST)
-            .or_else(|error| {
+        self.skel.maps.targets.update(&pid.to_ne_bytes(), &generation.to_ne_bytes(), MapFlags::NO_EXIST).or_else(
+            |error| {
                 // Its parent was recorded first and told us of it.
                 if error.kind() == libbpf_rs::ErrorKind::AlreadyExists { Ok(()) } else { Err(Error::Load(error)) }
-            })
+            },
+        )
     }
 
     /// The ring and the drop counters, for the other threads.

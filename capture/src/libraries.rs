@@ -30,9 +30,8 @@ pub(crate) fn installed() -> Vec<PathBuf> {
 pub(crate) fn is_libssl(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
         // Wheels of Python packages carry a copy whose name has a hash: libssl-60250281.so.3.
-        name.strip_prefix("libssl").is_some_and(|rest| {
-            rest.starts_with(".so") || rest.starts_with('-') && rest.contains(".so")
-        })
+        name.strip_prefix("libssl")
+            .is_some_and(|rest| rest.starts_with(".so") || rest.starts_with('-') && rest.contains(".so"))
     })
 }
 

@@ -121,10 +121,6 @@ impl Recorder {
     }
 
     fn checked<T>(&self, result: Result<T, agentsight_formats::Error>) -> Result<T, Error> {
-        result.map_err(|source| Error::Write {
-            path: self.path.clone(),
-            safe_bytes: self.writer.safe_bytes(),
-            source,
-        })
+        result.map_err(|source| Error::Write { path: self.path.clone(), safe_bytes: self.writer.safe_bytes(), source })
     }
 }

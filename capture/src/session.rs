@@ -136,12 +136,7 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
 
 /// Records processes that already run, with their descendants: first they are followed, then looked at, so that nothing
 /// is forked unseen in between.
-fn add_running(
-    kernel: &Kernel<'_>,
-    prober: &mut Prober,
-    pids: &[u32],
-    snapshot: &mut Vec<u8>,
-) -> Result<(), Error> {
+fn add_running(kernel: &Kernel<'_>, prober: &mut Prober, pids: &[u32], snapshot: &mut Vec<u8>) -> Result<(), Error> {
     for root in pids {
         let mut added = BTreeSet::new();
         loop {

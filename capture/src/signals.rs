@@ -28,8 +28,7 @@ pub(crate) fn forward(set: &SigSet, events: Sender<Event>) -> Result<(), Error> 
         .map_err(Error::system("wait for signals"))?;
     std::thread::spawn(move || {
         while let Ok(Some(info)) = signals.read_signal() {
-            let event =
-                Event::Signal { number: info.ssi_signo as i32, from_terminal: info.ssi_code == SI_KERNEL };
+            let event = Event::Signal { number: info.ssi_signo as i32, from_terminal: info.ssi_code == SI_KERNEL };
             if events.send(event).is_err() {
                 break;
             }

@@ -47,13 +47,8 @@ impl State {
         match body {
             Body::Fork(fork) => {
                 let parent = self.processes.get(&tgid).cloned().unwrap_or_default();
-                let child = Live {
-                    start: fork.child_start.get(),
-                    ppid: tgid,
-                    uid: fork.uid.get(),
-                    comm: fork.comm,
-                    ..parent
-                };
+                let child =
+                    Live { start: fork.child_start.get(), ppid: tgid, uid: fork.uid.get(), comm: fork.comm, ..parent };
                 self.processes.insert(fork.child_tgid.get(), child);
             }
             Body::Exec { exec, path, cwd, .. } => {

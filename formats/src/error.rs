@@ -6,7 +6,9 @@ use std::io;
 pub enum Error {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("not a capture file: it does not start with a capture's head (is it compressed once more, or another format?)")]
+    #[error(
+        "not a capture file: it does not start with a capture's head (is it compressed once more, or another format?)"
+    )]
     NotACapture,
     #[error("the file is empty: the capturer did not get as far as writing its head")]
     Empty,

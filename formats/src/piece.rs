@@ -93,9 +93,13 @@ pub(crate) enum Decoded {
     Piece(Piece),
     /// The frame ended after a checkpoint, as it should.
     End(SegmentInfo),
-    Damaged { reason: String },
+    Damaged {
+        reason: String,
+    },
     /// The input ends inside the frame; so many bytes of records have no checkpoint.
-    Cut { lost: u64 },
+    Cut {
+        lost: u64,
+    },
 }
 
 /// A segment that is being decoded.
@@ -227,7 +231,9 @@ impl Segment {
         let Ok(Body::Checkpoint { checkpoint, drops }) = record.body() else {
             return Err("a checkpoint is too short".to_owned());
         };
-        if checkpoint.piece_len.get() != records.len() as u64 || checkpoint.crc.get() != piece_crc(records, record.bytes) {
+        if checkpoint.piece_len.get() != records.len() as u64
+            || checkpoint.crc.get() != piece_crc(records, record.bytes)
+        {
             return Err("a checksum is wrong".to_owned());
         }
         let drops_at = records.len() + size_of::<record::Checkpoint>();

@@ -165,7 +165,11 @@ impl<R: Read + Seek> Reader<R> {
             Decoded::Cut { lost } => {
                 let (offset, from, number) = (segment.last_good(), segment.offset, segment.number);
                 self.segment = None;
-                self.end_or_resync(from, Damage { segment: Some(number), ..Damage::new(offset, "a length is damaged") }, lost)?;
+                self.end_or_resync(
+                    from,
+                    Damage { segment: Some(number), ..Damage::new(offset, "a length is damaged") },
+                    lost,
+                )?;
             }
         }
         Ok(())
@@ -183,7 +187,9 @@ impl<R: Read + Seek> Reader<R> {
                         self.input.seek(offset + frame::MARKER_LEN as u64)?;
                         self.begin(offset, marker)?;
                     }
-                    None => self.resync(offset, Damage::new(offset, "a segment's marker is damaged or of another capture"))?,
+                    None => {
+                        self.resync(offset, Damage::new(offset, "a segment's marker is damaged or of another capture"))?
+                    }
                 }
             }
             Plain::Frame(frame::TAIL, body) => match self.parse_tail(&body) {
@@ -192,7 +198,9 @@ impl<R: Read + Seek> Reader<R> {
             },
             Plain::End if offset == self.input.size()? => self.end_unfinished(offset, None, 0),
             Plain::End => self.end_or_resync(offset, Damage::new(offset, "a frame's length is damaged"), 0)?,
-            Plain::Frame(..) | Plain::Other => self.resync(offset, Damage::new(offset, "neither a segment nor an index"))?,
+            Plain::Frame(..) | Plain::Other => {
+                self.resync(offset, Damage::new(offset, "neither a segment nor an index"))?
+            }
         }
         Ok(())
     }

@@ -358,16 +358,39 @@ pub struct Record<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Body<'a> {
     Fork(&'a Fork),
-    Exec { exec: &'a Exec, path: &'a [u8], cwd: &'a [u8], filename: &'a [u8] },
-    ExecArgs { args: &'a ExecArgs, data: &'a [u8] },
+    Exec {
+        exec: &'a Exec,
+        path: &'a [u8],
+        cwd: &'a [u8],
+        filename: &'a [u8],
+    },
+    ExecArgs {
+        args: &'a ExecArgs,
+        data: &'a [u8],
+    },
     Exit(&'a Exit),
-    TlsData { tls: &'a TlsData, data: &'a [u8] },
+    TlsData {
+        tls: &'a TlsData,
+        data: &'a [u8],
+    },
     TlsClose(&'a TlsClose),
-    Checkpoint { checkpoint: &'a Checkpoint, drops: &'a [DropCounter] },
-    Process { process: &'a Process, path: &'a [u8], cwd: &'a [u8], args: &'a [u8] },
+    Checkpoint {
+        checkpoint: &'a Checkpoint,
+        drops: &'a [DropCounter],
+    },
+    Process {
+        process: &'a Process,
+        path: &'a [u8],
+        cwd: &'a [u8],
+        args: &'a [u8],
+    },
     Connection(&'a Connection),
-    Probe { json: &'a [u8] },
-    Note { json: &'a [u8] },
+    Probe {
+        json: &'a [u8],
+    },
+    Note {
+        json: &'a [u8],
+    },
     /// A kind of a newer version.
     Unknown,
 }
@@ -399,8 +422,8 @@ impl<'a> Record<'a> {
             kind::FORK => Body::Fork(self.fixed()?.0),
             kind::EXEC => {
                 let (exec, rest) = self.fixed::<Exec>()?;
-                let [path, cwd, filename] =
-                    self.split(rest, [exec.path_len.get(), exec.cwd_len.get(), exec.filename_len.get()].map(usize::from))?;
+                let [path, cwd, filename] = self
+                    .split(rest, [exec.path_len.get(), exec.cwd_len.get(), exec.filename_len.get()].map(usize::from))?;
                 Body::Exec { exec, path, cwd, filename }
             }
             kind::EXEC_ARGS => {
@@ -426,7 +449,11 @@ impl<'a> Record<'a> {
                 let (process, rest) = self.fixed::<Process>()?;
                 let [path, cwd, args] = self.split(
                     rest,
-                    [process.path_len.get() as usize, process.cwd_len.get() as usize, process.args_captured.get() as usize],
+                    [
+                        process.path_len.get() as usize,
+                        process.cwd_len.get() as usize,
+                        process.args_captured.get() as usize,
+                    ],
                 )?;
                 Body::Process { process, path, cwd, args }
             }

@@ -2,8 +2,8 @@
 
 use agentsight_replay::table::{Column, ColumnType, Row, TableDef, Value};
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, RecordBatchOptions,
-    StringBuilder, TimestampNanosecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, RecordBatch,
+    RecordBatchOptions, StringBuilder, TimestampNanosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -120,7 +120,8 @@ pub(crate) struct Batches {
 impl Batches {
     /// `schema` is that of the table with just these columns.
     pub fn new(table: &TableDef, columns: &[usize], schema: SchemaRef) -> Self {
-        let builders = columns.iter().filter_map(|index| table.columns.get(*index)).map(|column| Builder::new(column.kind));
+        let builders =
+            columns.iter().filter_map(|index| table.columns.get(*index)).map(|column| Builder::new(column.kind));
         Batches { schema, columns: columns.to_vec(), builders: builders.collect(), rows: 0, bytes: 0 }
     }
 

@@ -27,13 +27,6 @@ fn nearest(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(", ")) }
 }
 
-impl Error {
-    /// Whether the reader of the result went away, which is no failure.
-    pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Error::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
-    }
-}
-
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         let root = error.find_root();
@@ -77,9 +70,14 @@ fn missing_table(text: &str) -> Option<String> {
 /// The names that are most like a name, the most like first.
 fn near(name: &str, known: impl Iterator<Item = String>) -> Vec<String> {
     let name = name.to_lowercase();
+    // `modle` is meant for `request_model`: the parts of a name count as well as the whole.
+    let score = |known: &str| {
+        let parts = known.split('_').map(|part| 0.95 * strsim::jaro_winkler(&name, part));
+        parts.fold(strsim::jaro_winkler(&name, known), f64::max)
+    };
     let mut scored: Vec<(f64, String)> = known
-        .map(|known| (strsim::jaro_winkler(&name, &known.to_lowercase()), known))
-        .filter(|(score, known)| *score > 0.75 || known.contains(&name))
+        .map(|known| (score(&known.to_lowercase()), known))
+        .filter(|(score, known)| *score > 0.8 || known.contains(&name))
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     scored.dedup_by(|a, b| a.1 == b.1);

@@ -134,7 +134,9 @@ impl<W: Write> MarkdownWriter<W> {
 impl<W: Write> ResultSink for MarkdownWriter<W> {
     fn begin(&mut self, schema: SchemaRef) -> Result<(), Error> {
         self.line(schema.fields().iter().map(|field| field.name().clone()))?;
-        self.line(schema.fields().iter().map(|field| if field.data_type().is_numeric() { "--:" } else { "---" }.to_owned()))
+        self.line(
+            schema.fields().iter().map(|field| if field.data_type().is_numeric() { "--:" } else { "---" }.to_owned()),
+        )
     }
 
     fn batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
@@ -205,7 +207,9 @@ fn readable_column(column: &ArrayRef) -> ArrayRef {
     let mut builder = StringBuilder::new();
     match column.data_type() {
         DataType::Binary => column.as_binary::<i32>().iter().for_each(|b| builder.append_option(b.map(text_or_hex))),
-        DataType::LargeBinary => column.as_binary::<i64>().iter().for_each(|b| builder.append_option(b.map(text_or_hex))),
+        DataType::LargeBinary => {
+            column.as_binary::<i64>().iter().for_each(|b| builder.append_option(b.map(text_or_hex)))
+        }
         DataType::BinaryView => column.as_binary_view().iter().for_each(|b| builder.append_option(b.map(text_or_hex))),
         DataType::List(_) => {
             for list in column.as_list::<i32>().iter() {

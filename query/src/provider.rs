@@ -102,7 +102,8 @@ impl PartitionStream for Partition {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut builder = RecordBatchReceiverStream::builder(self.schema.clone(), QUEUED);
         let batches = Batches::new(self.table, &self.columns, self.schema.clone());
-        let (table, columns, path, reports) = (self.table, self.columns.clone(), self.path.clone(), self.reports.clone());
+        let (table, columns, path, reports) =
+            (self.table, self.columns.clone(), self.path.clone(), self.reports.clone());
         let sender = builder.tx();
         builder.spawn_blocking(move || {
             let mut sink = ScanSink { table, columns, batches, sender, failed: None };

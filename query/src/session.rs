@@ -72,8 +72,7 @@ impl Session {
     /// # Errors
     /// When the SQL is wrong, would change something, or a capture cannot be read.
     pub fn run(&self, sql: &str, sink: &mut dyn ResultSink) -> Result<(), Error> {
-        let options =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         self.runtime.block_on(async {
             let frame = self.context.sql_with_options(sql, options).await?;
             let mut stream = frame.execute_stream().await?;

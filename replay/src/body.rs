@@ -247,7 +247,9 @@ mod tests {
             let bytes = encoded(name, TEXT);
             for size in [1, 7, 1000] {
                 let mut body = Body::new(Some(if name == "raw" { "deflate" } else { name }));
-                bytes.chunks(size).for_each(|chunk| drop(body.push(chunk).len()));
+                for chunk in bytes.chunks(size) {
+                    body.push(chunk);
+                }
                 body.finish();
                 assert_eq!((body.state, &body.data[..]), (BodyState::Complete, TEXT), "{name} by {size}");
                 assert_eq!(body.wire_len, bytes.len() as u64);

@@ -76,7 +76,11 @@ impl Connections {
         let late = open.next[side].saturating_sub(offset);
         open.next[side] = open.next[side].max(offset.saturating_add(len));
         let bytes_so_far = signed(open.next[side]);
-        if received { open.row.bytes_received = bytes_so_far } else { open.row.bytes_sent = bytes_so_far }
+        if received {
+            open.row.bytes_received = bytes_so_far
+        } else {
+            open.row.bytes_sent = bytes_so_far
+        }
         open.row.gap_bytes = open.row.gap_bytes.saturating_add(signed(missing.saturating_add(uncaptured)));
         if wanted.http {
             let fresh = data.get(usize::try_from(late).unwrap_or(usize::MAX)..).unwrap_or_default();
@@ -187,7 +191,8 @@ impl Connections {
         }
         let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
         let (path, query) = request.map(|head| split_target(&head.target)).unwrap_or_default();
-        let field = |head: Option<&crate::message::Head>, name| head.and_then(|head| head.field(name)).map(str::to_owned);
+        let field =
+            |head: Option<&crate::message::Head>, name| head.and_then(|head| head.field(name)).map(str::to_owned);
         let version = response.or(request).map(|head| head.version.clone()).unwrap_or_default();
         let row = tables::Http {
             capture_id: self.capture_id.clone(),

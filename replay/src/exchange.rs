@@ -78,7 +78,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Takes bytes of a direction; exchanges that are complete are appended to `done`.
-    pub fn push(&mut self, side: usize, ts: Timestamp, bytes: &[u8], context: &mut Context<'_>, done: &mut Vec<Exchange>) {
+    pub fn push(
+        &mut self,
+        side: usize,
+        ts: Timestamp,
+        bytes: &[u8],
+        context: &mut Context<'_>,
+        done: &mut Vec<Exchange>,
+    ) {
         if self.http2 {
             return;
         }
@@ -145,7 +152,14 @@ impl Connection {
         self.sides[1 - side].get_or_insert_with(|| Parser::new(other));
     }
 
-    fn take(&mut self, side: usize, ts: Timestamp, parts: Vec<Part>, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
+    fn take(
+        &mut self,
+        side: usize,
+        ts: Timestamp,
+        parts: Vec<Part>,
+        context: &mut Context<'_>,
+        done: &mut Vec<Exchange>,
+    ) {
         let responses = parts_are_responses(&self.sides, side);
         for part in parts {
             if responses {

@@ -193,7 +193,9 @@ impl Parser {
         // The head is whole only where a line ends: look at no other place.
         let Some(line) = bytes.iter().position(|byte| *byte == b'\n') else {
             self.buffer.extend_from_slice(bytes);
-            if self.buffer.len() > MAX_HEAD || self.buffer.len() < 16 && !Kind::possible(&self.buffer) && Kind::of(&self.buffer).is_none() {
+            if self.buffer.len() > MAX_HEAD
+                || self.buffer.len() < 16 && !Kind::possible(&self.buffer) && Kind::of(&self.buffer).is_none()
+            {
                 self.lose(parts);
             }
             return bytes.len();
@@ -267,7 +269,12 @@ impl Parser {
     }
 
     /// Collects a line and hands it over without its end.
-    fn take_line(&mut self, bytes: &[u8], parts: &mut Vec<Part>, then: fn(&mut Parser, &[u8], &mut Vec<Part>)) -> usize {
+    fn take_line(
+        &mut self,
+        bytes: &[u8],
+        parts: &mut Vec<Part>,
+        then: fn(&mut Parser, &[u8], &mut Vec<Part>),
+    ) -> usize {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             self.buffer.extend_from_slice(bytes);
             if self.buffer.len() > MAX_HEAD {

@@ -11,9 +11,10 @@ use crate::tools::Tools;
 use crate::{Report, Sink};
 use agentsight_formats::record::{Body, DropCounter, Record, Source, drop_reason, kind};
 use agentsight_formats::{Clocks, Damage, Error, Item, Piece, Reader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 use std::ops::ControlFlow;
+use zerocopy::IntoBytes;
 
 /// Which stages have to run.
 pub(crate) struct Wanted {
@@ -28,10 +29,8 @@ impl Wanted {
     fn of(sink: &dyn Sink) -> Self {
         let wants = |table: &TableDef| sink.wants(table);
         let llm = wants(tables::LlmCall::TABLE) || wants(tables::ToolCall::TABLE);
-        let http = llm
-            || wants(tables::Http::TABLE)
-            || wants(tables::StreamEvent::TABLE)
-            || wants(tables::Connection::TABLE);
+        let http =
+            llm || wants(tables::Http::TABLE) || wants(tables::StreamEvent::TABLE) || wants(tables::Connection::TABLE);
         let body = |column| wants(tables::Http::TABLE) && sink.wants_column(tables::Http::TABLE, column);
         let tls = http || wants(tables::TlsData::TABLE);
         Wanted {
@@ -89,7 +88,7 @@ pub(crate) struct Pipeline<'s> {
     drops: BTreeMap<(u16, u16, u16), (u64, u64)>,
     last_clocks: Option<Clocks>,
     exit_code: Option<i64>,
-    segments: std::collections::BTreeSet<u64>,
+    segments: BTreeSet<u64>,
     records: u64,
     damage: Vec<Damage>,
 }
@@ -137,10 +136,7 @@ impl Pipeline<'_> {
         self.segments.insert(piece.segment);
         for record in piece.records().map_while(Result::ok) {
             self.records += 1;
-            if self.is_wanted(record.header.kind.get()) {
-                let header = record.header;
-                self.order.push(header.time.get(), header.cpu.get(), header.seq.get(), record.bytes);
-            }
+            self.hold(&record);
         }
         while let Some(record) = self.order.pop() {
             self.record(&record);
@@ -149,18 +145,28 @@ impl Pipeline<'_> {
         self.last_clocks = Some(piece.clocks());
     }
 
-    fn is_wanted(&self, kind: u16) -> bool {
-        match Source::of_kind(kind) {
-            Some(Source::Process) => self.wanted.processes,
-            Some(Source::Tls) => self.wanted.tls,
-            _ => kind != kind::CHECKPOINT,
-        }
+    /// Puts a record in its place, or as much of it as is wanted.
+    fn hold(&mut self, record: &Record<'_>) {
+        let header = record.header;
+        let bytes = match Source::of_kind(header.kind.get()) {
+            // Which number a process has must not depend on the tables that are wanted: of what is not decoded, the header
+            // still names its process.
+            Some(Source::Tls) if self.wanted.processes && !self.wanted.tls => header.as_bytes(),
+            Some(Source::Process | Source::Tls) if !self.wanted.processes => return,
+            _ if header.kind.get() == kind::CHECKPOINT => return,
+            _ => record.bytes,
+        };
+        self.order.push(header.time.get(), header.cpu.get(), header.seq.get(), bytes);
     }
 
     fn record(&mut self, bytes: &[u8]) {
-        // A record that is too short for its kind is damage that the container could not see: its checksum was right.
-        if let Some((record, body)) = Record::from_bytes(bytes).and_then(|record| Some((record, record.body().ok()?))) {
-            self.body(&record, body);
+        let Some(record) = Record::from_bytes(bytes) else { return };
+        match record.body() {
+            Ok(body) => self.body(&record, body),
+            // Only the header was held; or the record is too short for its kind, though its checksum was right.
+            Err(_) => {
+                self.processes.id(record.header.tgid.get());
+            }
         }
     }
 
@@ -243,7 +249,8 @@ impl Pipeline<'_> {
             if now.0 <= before.0 {
                 continue;
             }
-            let source = Source::from_number(key.0).map_or_else(|| key.0.to_string(), |source| source.name().to_owned());
+            let source =
+                Source::from_number(key.0).map_or_else(|| key.0.to_string(), |source| source.name().to_owned());
             self.output.row(&tables::Dropped {
                 capture_id: self.capture_id.clone(),
                 ts: self.clock.at(self.last_clocks.unwrap_or(clocks).boottime),

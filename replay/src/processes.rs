@@ -76,7 +76,13 @@ impl Processes {
     }
 
     /// A process that was alive when a segment started.
-    pub fn snapshot(&mut self, tgid: u32, process: &record::Process, path: &[u8], start_ts: Timestamp) -> Vec<tables::Process> {
+    pub fn snapshot(
+        &mut self,
+        tgid: u32,
+        process: &record::Process,
+        path: &[u8],
+        start_ts: Timestamp,
+    ) -> Vec<tables::Process> {
         let lost = self.forget_other(tgid, process.start.get());
         let parent = self.live.get(&process.ppid.get()).map(|parent| (parent.row.proc_id, parent.row.depth));
         let live = self.live(tgid);
@@ -95,10 +101,8 @@ impl Processes {
 
     /// Removes a process whose pid now belongs to another.
     fn forget_other(&mut self, tgid: u32, start: u64) -> Vec<tables::Process> {
-        let other = self
-            .live
-            .get(&tgid)
-            .is_some_and(|live| live.start != 0 && live.start.abs_diff(start) > START_TOLERANCE_NS);
+        let other =
+            self.live.get(&tgid).is_some_and(|live| live.start != 0 && live.start.abs_diff(start) > START_TOLERANCE_NS);
         if other { self.live.remove(&tgid).map(|live| live.row).into_iter().collect() } else { Vec::new() }
     }
 

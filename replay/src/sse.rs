@@ -76,7 +76,8 @@ impl Parser {
 mod tests {
     use super::*;
 
-    const STREAM: &str = "\u{feff}: hello\nevent: a\ndata: one\ndata:two\n\ndata: déjà ✓\r\n\r\nid: 7\nevent: none\n\ndata\r\rdata: cut";
+    const STREAM: &str =
+        "\u{feff}: hello\nevent: a\ndata: one\ndata:two\n\ndata: déjà ✓\r\n\r\nid: 7\nevent: none\n\ndata\r\rdata: cut";
 
     fn event(name: Option<&str>, data: &str) -> Event {
         Event { name: name.map(str::to_owned), data: data.to_owned() }

@@ -48,7 +48,8 @@ impl Tools {
 
     /// The calls that never got a result, in the order in which they were asked for.
     pub fn finish(&mut self) -> Vec<ToolCall> {
-        let mut rest: Vec<_> = self.waiting.drain().flat_map(|(_, waiting)| waiting).map(|waiting| waiting.row).collect();
+        let mut rest: Vec<_> =
+            self.waiting.drain().flat_map(|(_, waiting)| waiting).map(|waiting| waiting.row).collect();
         rest.sort_by_key(|row| row.tool_call_key);
         rest
     }
@@ -76,7 +77,13 @@ impl Tools {
         waiting.push(Waiting { proc_id, row });
     }
 
-    fn take_result(&mut self, result: &ToolResult, proc_id: i64, llm_call_id: i64, ts: Option<Timestamp>) -> Option<ToolCall> {
+    fn take_result(
+        &mut self,
+        result: &ToolResult,
+        proc_id: i64,
+        llm_call_id: i64,
+        ts: Option<Timestamp>,
+    ) -> Option<ToolCall> {
         let mut row = match self.take_waiting(result, proc_id) {
             Some(row) => row,
             None if result.id.as_ref().is_some_and(|id| self.answered.contains(id)) => return None,

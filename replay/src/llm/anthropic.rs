@@ -22,7 +22,9 @@ fn recognise(exchange: &Exchange, path: &str, request: Option<&Value>) -> bool {
     let versioned = exchange.request.as_ref().is_some_and(|head| head.field("anthropic-version").is_some());
     path.ends_with("/v1/messages")
         && match request {
-            Some(json) => json.get("messages").is_some_and(Value::is_array) && (versioned || json.get("max_tokens").is_some()),
+            Some(json) => {
+                json.get("messages").is_some_and(Value::is_array) && (versioned || json.get("max_tokens").is_some())
+            }
             None => versioned,
         }
 }
@@ -139,7 +141,9 @@ fn take_delta(answer: &mut Answer, json: &Value) {
     if let Some(Value::Object(new)) = json.get("usage") {
         match &mut answer.usage {
             Some(Value::Object(usage)) => {
-                usage.extend(new.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())));
+                usage.extend(
+                    new.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())),
+                );
             }
             usage => *usage = Some(Value::Object(new.clone())),
         }

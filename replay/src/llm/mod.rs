@@ -92,13 +92,11 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         return None;
     }
     let whole = exchange.request_body.state == BodyState::Complete;
-    let request: Option<Value> =
-        if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
+    let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
     let api = APIS.iter().find(|api| (api.recognise)(exchange, path, request.as_ref()))?;
     let streamed = !exchange.events.is_empty() || is_event_stream(exchange);
     let response = exchange.response.as_ref();
-    let parsed: Option<Value> =
-        if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
+    let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(&exchange.events),
         (Some(json), _) => Answer { ended: true, error_type: error_type(json), ..(api.whole)(json) },
@@ -119,7 +117,9 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         request_model: request_text("model"),
         response_model: answer.response_model,
         response_id: answer.response_id,
-        provider_request_id: response.and_then(|head| head.field("request-id").or(head.field("x-request-id"))).map(str::to_owned),
+        provider_request_id: response
+            .and_then(|head| head.field("request-id").or(head.field("x-request-id")))
+            .map(str::to_owned),
         stream: streamed || request.as_ref().and_then(|json| json.get("stream")?.as_bool()).unwrap_or(false),
         start_ts,
         first_chunk_ts: answer.first_chunk_ts,
@@ -127,7 +127,9 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         duration_ns: since(start_ts, end_ts),
         ttfc_ns: since(start_ts, answer.first_chunk_ts),
         status_code: response.map(|head| head.status.into()),
-        error_type: answer.error_type.or_else(|| response.filter(|head| head.status >= 400).map(|head| head.status.to_string())),
+        error_type: answer
+            .error_type
+            .or_else(|| response.filter(|head| head.status >= 400).map(|head| head.status.to_string())),
         finish_reason: answer.finish_reason_raw.as_deref().and_then(api.finish_reason).or(failed.then_some("error")),
         finish_reason_raw: answer.finish_reason_raw,
         input_tokens: usage.input,
@@ -142,11 +144,8 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         complete,
         ..LlmCall::default()
     };
-    let requests = answer
-        .requests
-        .into_iter()
-        .map(|request| ToolRequest { ts: request.ts.or(end_ts), ..request })
-        .collect();
+    let requests =
+        answer.requests.into_iter().map(|request| ToolRequest { ts: request.ts.or(end_ts), ..request }).collect();
     let results = request.as_ref().map(api.results).unwrap_or_default().into_iter().chain(answer.results).collect();
     Some(Call { row, requests, results })
 }

@@ -8,16 +8,8 @@ use crate::table::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) const API: Api = Api {
-    wire_api: "openai.chat",
-    recognise,
-    provider,
-    results,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-};
+pub(super) const API: Api =
+    Api { wire_api: "openai.chat", recognise, provider, results, whole, streamed, usage, finish_reason };
 
 fn recognise(_: &Exchange, path: &str, request: Option<&Value>) -> bool {
     path.ends_with("/chat/completions") && request.is_none_or(|json| json.get("messages").is_some_and(Value::is_array))
