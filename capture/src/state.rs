@@ -216,6 +216,6 @@ mod tests {
         let mut records = Vec::new();
         record::append(&mut records, &exit, &[]);
         state.apply(&records);
-        assert_eq!(state.snapshot(), []);
+        assert!(state.snapshot().is_empty());
     }
 }

@@ -215,8 +215,8 @@ impl Connections {
             request_content_type: field(request, "content-type"),
             response_content_type: field(response, "content-type"),
             content_encoding: field(response, "content-encoding"),
-            request_headers: request.map(|head| fields(head)),
-            response_headers: response.map(|head| fields(head)),
+            request_headers: request.map(fields),
+            response_headers: response.map(fields),
             // The next stage reads the bodies, too: they are lent to the row.
             request_body: request.map(|_| std::mem::take(&mut exchange.request_body.data)),
             response_body: response.map(|_| std::mem::take(&mut exchange.response_body.data)),
