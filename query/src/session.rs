@@ -56,7 +56,7 @@ impl Session {
             vec![DataType::Binary],
             DataType::Utf8,
             Volatility::Immutable,
-            Arc::new(|args| text(args)),
+            Arc::new(text),
         ));
         let reports = Reports::default();
         let captures = Arc::new(captures);
