@@ -1,31 +1,15 @@
-//! `agentsight capture` on the real kernel, as a user runs it. Where eBPF is not to be had these tests say so and pass; with
-//! AGENTSIGHT_EBPF=required (scripts/test sets it on a machine that has it) they fail instead.
+//! `agentsight capture` on the real kernel, as a user runs it.
 
 #![cfg(all(feature = "capture", target_os = "linux"))]
+
+mod support;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use support::{AGENTSIGHT, agentsight, folder, query};
 use tempfile::TempDir;
-
-const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
-
-/// A folder for a test, or `None` if this machine cannot record.
-fn folder() -> Option<TempDir> {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
-    if root && Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Some(tempfile::tempdir().unwrap());
-    }
-    assert_ne!(std::env::var("AGENTSIGHT_EBPF").as_deref(), Ok("required"), "eBPF is required, but not to be had");
-    eprintln!("skipped: recording needs root and a kernel with BTF");
-    None
-}
-
-fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
-    Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
-}
 
 /// Records a shell script, and expects its exit status.
 #[track_caller]
@@ -33,13 +17,6 @@ fn record(folder: &TempDir, script: &str, status: i32) -> Output {
     let output = agentsight(folder, &["capture", "-o", "run.asc", "--", "sh", "-c", script]);
     assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
     output
-}
-
-#[track_caller]
-fn query(folder: &TempDir, sql: &str) -> Vec<Value> {
-    let output = agentsight(folder, &["query", "--format", "ndjson", sql, "run.asc"]);
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
 
 /// Starts a recording of a command that tells on its standard output that it runs.

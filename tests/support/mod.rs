@@ -1,0 +1,34 @@
+//! What the tests on the real kernel share. Where eBPF is not to be had they say so and pass; with AGENTSIGHT_EBPF=required
+//! (scripts/test sets it on a machine that has it) they fail instead.
+
+use serde_json::Value;
+use std::io::BufRead;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+pub const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
+
+/// A folder for a test, or `None` if this machine cannot record.
+pub fn folder() -> Option<TempDir> {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    if root && Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some(tempfile::tempdir().unwrap());
+    }
+    assert_ne!(std::env::var("AGENTSIGHT_EBPF").as_deref(), Ok("required"), "eBPF is required, but not to be had");
+    eprintln!("skipped: recording needs root and a kernel with BTF");
+    None
+}
+
+pub fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
+    Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The rows of a query on `run.asc`, which may be lossy.
+#[track_caller]
+pub fn query(folder: &TempDir, sql: &str) -> Vec<Value> {
+    let output = agentsight(folder, &["query", "--format", "ndjson", sql, "run.asc"]);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}

@@ -1,0 +1,98 @@
+//! The TLS source on the real kernel: both ends of a TLS connection in one recorded process, so that the test knows every byte.
+
+#![cfg(all(feature = "capture", target_os = "linux"))]
+
+mod support;
+
+use std::io::BufRead;
+use std::process::{Command, Stdio};
+use support::{AGENTSIGHT, query};
+use tempfile::TempDir;
+
+/// A server thread that reads what it is sent, and a client that runs `CLIENT`, over loopback.
+const PEERS: &str = r#"
+import hashlib, socket, ssl, sys, threading
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
+client = ssl.create_default_context(cafile="cert.pem")
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    connection, _ = listener.accept()
+    with server.wrap_socket(connection, server_side=True) as tls:
+        while tls.recv(65536): pass
+thread = threading.Thread(target=serve); thread.start()
+with client.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="localhost") as tls:
+    CLIENT
+thread.join()
+"#;
+
+/// A folder with a certificate for localhost, or `None` if this machine cannot record.
+fn folder() -> Option<TempDir> {
+    let folder = support::folder()?;
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(&folder)
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    Some(folder)
+}
+
+/// Records the two peers, the client running this line of Python; returns what it printed.
+fn record(folder: &TempDir, client: &str) -> String {
+    let output = Command::new(AGENTSIGHT)
+        .current_dir(folder)
+        .args(["capture", "-o", "run.asc", "--", "python3", "-c", &PEERS.replace("CLIENT", client)])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_write_of_2_mb_is_captured_whole_at_both_ends() {
+    let Some(folder) = folder() else { return };
+    let sha = record(
+        &folder,
+        r#"body = bytes(i * i % 251 for i in range(2_000_000)); tls.sendall(b"POST /big HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n" + body); print(hashlib.sha256(body).hexdigest())"#,
+    );
+    let bodies = query(&folder, "SELECT path, body_state, encode(sha256(request_body), 'hex') AS sha FROM http");
+    let expected = serde_json::json!({"path": "/big", "body_state": "complete", "sha": sha.trim()});
+    assert_eq!(bodies, [expected.clone(), expected], "the client's and the server's side");
+    let sent = query(&folder, "SELECT count(*) > 100 AS several FROM tls_data WHERE direction = 'sent'");
+    assert_eq!(sent, [serde_json::json!({"several": true})]);
+    assert_eq!(query(&folder, "SELECT sum(gap_bytes) AS gap FROM connections"), [serde_json::json!({"gap": 0})]);
+}
+
+#[test]
+fn many_small_writes_are_captured_once_each_and_in_order() {
+    let Some(folder) = folder() else { return };
+    record(&folder, r#"[tls.sendall(b"%05d" % i) for i in range(3000)]"#);
+    let sql = "SELECT count(*) AS n, min(len) AS min, max(len) AS max, sum(CAST(text(data) AS BIGINT)) AS sum,
+        max(stream_offset) AS last FROM tls_data WHERE direction = 'sent'";
+    let expected = serde_json::json!({"n": 3000, "min": 5, "max": 5, "sum": 2999 * 3000 / 2, "last": 14_995});
+    assert_eq!(query(&folder, sql), [expected]);
+}
+
+#[test]
+fn a_process_that_is_not_recorded_leaves_no_plaintext() {
+    let Some(folder) = folder() else { return };
+    // The peers run beside the recorded command, on the same library, while its probes are attached.
+    std::fs::write(folder.path().join("peers.py"), PEERS.replace("CLIENT", "tls.sendall(b'not recorded')")).unwrap();
+    let mut recorder = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-o", "run.asc", "--", "sh", "-c", "echo running; read word"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(recorder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(Command::new("python3").arg("peers.py").current_dir(&folder).status().unwrap().success());
+    drop(recorder.stdin.take());
+    recorder.wait().unwrap();
+    assert_eq!(query(&folder, "SELECT count(*) AS n FROM tls_data"), [serde_json::json!({"n": 0})]);
+    assert_eq!(query(&folder, "SELECT count(*) AS n FROM execs"), [serde_json::json!({"n": 1})]);
+}
