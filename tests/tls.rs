@@ -22,7 +22,8 @@ def serve():
 thread = threading.Thread(target=serve); thread.start()
 with client.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="localhost") as tls:
     CLIENT
-thread.join()
+    # The socket is closed after the server has read everything: closing it earlier would reset the connection.
+    tls.shutdown(socket.SHUT_WR); thread.join()
 "#;
 
 /// A folder with a certificate for localhost, or `None` if this machine cannot record.
