@@ -14,13 +14,16 @@ use std::sync::Arc;
 const MAX_ROWS: usize = 8192;
 const MAX_BYTES: usize = 32 << 20;
 
-/// The Arrow schema of a table. Field metadata: `doc`, and `unit` and `otel.name` where there are any.
+/// The Arrow schema of a table. Field metadata: `unit` and `otel.name` where there are any.
+///
+/// The documentation is not in it: a recursive query wants the two sides of its union to be alike in metadata, and ids and
+/// times are described differently in each table.
 pub fn schema(table: &TableDef) -> SchemaRef {
     Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()))
 }
 
 fn field(column: &Column) -> Field {
-    let mut metadata = HashMap::from([("doc".to_owned(), column.doc.trim().to_owned())]);
+    let mut metadata = HashMap::new();
     for (key, value) in [("unit", column.unit), ("otel.name", column.otel)] {
         if !value.is_empty() {
             metadata.insert(key.to_owned(), value.to_owned());
