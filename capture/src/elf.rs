@@ -113,8 +113,8 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
     }
 
     fn file_offset(&self, address: u64) -> Option<u64> {
-        let loaded = self.segments.iter().filter(|segment| segment.p_type(self.endian) == object::elf::PT_LOAD);
-        loaded.into_iter().find_map(|segment| {
+        let mut loaded = self.segments.iter().filter(|segment| segment.p_type(self.endian) == object::elf::PT_LOAD);
+        loaded.find_map(|segment| {
             let within = address.checked_sub(segment.p_vaddr(self.endian))?;
             (within < segment.p_filesz(self.endian)).then(|| segment.p_offset(self.endian).checked_add(within))?
         })

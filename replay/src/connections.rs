@@ -57,19 +57,22 @@ impl Connections {
         };
         let (offset, len) = (tls.stream_offset.get(), u64::from(tls.len.get()));
         self.tls_rows += 1;
-        output.row(&tables::TlsData {
-            capture_id: self.capture_id.clone(),
-            seq: self.tls_rows - 1,
-            ts,
-            proc_id,
-            tid: header.tid.get().into(),
-            conn_id: open.row.conn_id,
-            direction: if received { "received" } else { "sent" },
-            stream_offset: signed(offset),
-            len: signed(len),
-            captured_len: data.len() as i64,
-            data: data.to_vec(),
-        });
+        if output.wants(tables::TlsData::TABLE) {
+            let with_data = output.wants_column(tables::TlsData::TABLE, "data");
+            output.row(&tables::TlsData {
+                capture_id: self.capture_id.clone(),
+                seq: self.tls_rows - 1,
+                ts,
+                proc_id,
+                tid: header.tid.get().into(),
+                conn_id: open.row.conn_id,
+                direction: if received { "received" } else { "sent" },
+                stream_offset: signed(offset),
+                len: signed(len),
+                captured_len: data.len() as i64,
+                data: if with_data { data.to_vec() } else { Vec::new() },
+            });
+        }
         let missing = offset.saturating_sub(open.next[side]);
         let uncaptured = len.saturating_sub(data.len() as u64);
         // What comes late was taken for missing already.
@@ -169,13 +172,17 @@ impl Connections {
             if let (None, Some(head)) = (&open.row.server_name, &exchange.request) {
                 open.row.server_name = head.field("host").map(|host| host.split(':').next().unwrap_or(host).to_owned());
             }
-            self.rows(open, &mut exchange, output);
+            if output.wants(tables::StreamEvent::TABLE) {
+                self.event_rows(&exchange, output);
+            }
+            if output.wants(tables::Http::TABLE) {
+                self.http_row(open, &mut exchange, output);
+            }
             self.done.push(Done { exchange, proc_id: open.row.proc_id });
         }
     }
 
-    /// The rows of an exchange: its events, then itself.
-    fn rows(&self, open: &Open, exchange: &mut Exchange, output: &mut Output<'_>) {
+    fn event_rows(&self, exchange: &Exchange, output: &mut Output<'_>) {
         for (idx, (ts, event)) in (0..).zip(&exchange.events) {
             output.row(&tables::StreamEvent {
                 capture_id: self.capture_id.clone(),
@@ -189,6 +196,9 @@ impl Connections {
                 data: event.data.clone(),
             });
         }
+    }
+
+    fn http_row(&self, open: &Open, exchange: &mut Exchange, output: &mut Output<'_>) {
         let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
         let (path, query) = request.map(|head| split_target(&head.target)).unwrap_or_default();
         let field =

@@ -17,8 +17,7 @@ pub(crate) struct Exchange {
     pub response_body: Body,
     request_done: bool,
     response_done: bool,
-    /// Last byte of the request, and of the response.
-    pub request_end: Option<Timestamp>,
+    /// Last byte of the response.
     pub end_ts: Option<Timestamp>,
     pub end_reason: &'static str,
     /// The events of a streamed response.
@@ -37,7 +36,6 @@ impl Exchange {
             response_body: Body::new(None),
             request_done: false,
             response_done: false,
-            request_end: None,
             end_ts: None,
             end_reason: "capture_end",
             events: Vec::new(),
@@ -165,7 +163,7 @@ impl Connection {
             if responses {
                 self.take_response(ts, part, context);
             } else {
-                self.take_request(1 - side, ts, part, context);
+                self.take_request(1 - side, part, context);
             }
         }
         while self.open.front().is_some_and(|exchange| exchange.request_done && exchange.response_done) {
@@ -173,7 +171,7 @@ impl Connection {
         }
     }
 
-    fn take_request(&mut self, response_side: usize, ts: Timestamp, part: Part, context: &mut Context<'_>) {
+    fn take_request(&mut self, response_side: usize, part: Part, context: &mut Context<'_>) {
         if let Part::Head(head) = part {
             if let Some(parser) = &mut self.sides[response_side] {
                 parser.methods.push_back(head.method.clone());
@@ -199,10 +197,7 @@ impl Connection {
                 exchange.request_body.fail(BodyState::Gap);
                 exchange.request_done = true;
             }
-            _ => {
-                exchange.request_end = Some(ts);
-                exchange.request_done = true;
-            }
+            _ => exchange.request_done = true,
         }
     }
 
@@ -262,8 +257,7 @@ impl Connection {
         };
         let Some(exchange) = self.open.get_mut(index) else { return };
         exchange.response_body = Body::new(head.field("content-encoding"));
-        let media = head.field("content-type").unwrap_or_default();
-        exchange.sse = media.trim_start().starts_with("text/event-stream").then(sse::Parser::default);
+        exchange.sse = head.is_event_stream().then(sse::Parser::default);
         exchange.response = Some(head);
     }
 

@@ -60,6 +60,11 @@ impl Head {
         self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Whether the body is a stream of server-sent events.
+    pub fn is_event_stream(&self) -> bool {
+        self.field("content-type").is_some_and(|media| media.trim_start().starts_with("text/event-stream"))
+    }
+
     fn has_token(&self, name: &str, token: &str) -> bool {
         let values = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         values.flat_map(|(_, value)| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))

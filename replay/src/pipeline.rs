@@ -51,8 +51,17 @@ pub(crate) struct Output<'s> {
 }
 
 impl Output<'_> {
+    /// Whether a row of this table would be taken: if not, it need not be made.
+    pub fn wants(&self, table: &TableDef) -> bool {
+        !self.stopped && self.sink.wants(table)
+    }
+
+    pub fn wants_column(&self, table: &TableDef, column: &str) -> bool {
+        self.sink.wants_column(table, column)
+    }
+
     pub fn row(&mut self, row: &dyn Row) {
-        if !self.stopped && self.sink.wants(row.table()) {
+        if self.wants(row.table()) {
             self.stopped = self.sink.row(row) == ControlFlow::Break(());
         }
     }

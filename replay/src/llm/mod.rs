@@ -6,6 +6,7 @@ mod openai_chat;
 
 use crate::body::BodyState;
 use crate::exchange::Exchange;
+use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
 use serde_json::Value;
@@ -94,8 +95,8 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let whole = exchange.request_body.state == BodyState::Complete;
     let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
     let api = APIS.iter().find(|api| (api.recognise)(exchange, path, request.as_ref()))?;
-    let streamed = !exchange.events.is_empty() || is_event_stream(exchange);
     let response = exchange.response.as_ref();
+    let streamed = response.is_some_and(Head::is_event_stream);
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(&exchange.events),
@@ -148,11 +149,6 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         answer.requests.into_iter().map(|request| ToolRequest { ts: request.ts.or(end_ts), ..request }).collect();
     let results = request.as_ref().map(api.results).unwrap_or_default().into_iter().chain(answer.results).collect();
     Some(Call { row, requests, results })
-}
-
-fn is_event_stream(exchange: &Exchange) -> bool {
-    let media = exchange.response.as_ref().and_then(|head| head.field("content-type"));
-    media.is_some_and(|media| media.trim_start().starts_with("text/event-stream"))
 }
 
 fn since(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<i64> {
