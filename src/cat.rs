@@ -2,7 +2,9 @@
 
 use crate::info::kind_name;
 use crate::{fail, fail_with, inputs, status, time};
-use agentsight_formats::record::{Body, Record, flag, kind, library};
+use agentsight_formats::record::{
+    Body, Record, direction, file_op, flag, ip_address, kind, library, metric, socket_content, socket_op, stdio_type,
+};
 use agentsight_formats::{Error, Item, Reader};
 use serde_json::{Map, Value, json};
 use std::fs::File;
@@ -151,12 +153,53 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
         }),
         Body::TlsData { tls, data } => {
             let fixed = json!({
-                "conn": tls.conn_id.get(), "direction": if tls.direction.get() == 0 { "sent" } else { "received" },
+                "conn": tls.conn_id.get(), "direction": direction_name(tls.direction.get()),
                 "library": library::name(tls.library.get()), "offset": tls.stream_offset.get(), "len": tls.len.get(),
             });
             return with_data(fixed, data);
         }
         Body::TlsClose(close) => json!({"conn": close.conn_id.get()}),
+        Body::TlsBind(bind) => json!({"conn": bind.conn_id.get(), "socket": bind.socket_id.get()}),
+        Body::File { file, base, path, new_base, new_path } => {
+            let op = file.op.get();
+            json!({
+                "op": file_op::name(op), "file": file.file_id.get(), "inode": file.inode.get(),
+                "device": file.device.get(), "result": file.result.get(), "flags": file.flags.get(),
+                "mode": file.mode.get(), "base": lossy(base), "path": lossy(path), "new_base": lossy(new_base),
+                "new_path": lossy(new_path), "read": file.bytes_read.get(), "written": file.bytes_written.get(),
+            })
+        }
+        Body::Socket { socket, path } => json!({
+            "op": socket_op::name(socket.op.get()), "socket": socket.socket_id.get(), "inode": socket.inode.get(),
+            "local": address(socket.family.get(), &socket.local, socket.local_port.get()),
+            "peer": address(socket.family.get(), &socket.peer, socket.peer_port.get()), "path": lossy(path),
+            "type": socket.socket_type.get(), "protocol": socket.protocol.get(), "fd": socket.fd.get(),
+            "result": socket.result.get(), "sent": socket.sent.get(), "received": socket.received.get(),
+        }),
+        Body::SocketData { data, bytes } => {
+            let fixed = json!({
+                "socket": data.socket_id.get(), "content": socket_content::name(data.content.get()),
+                "direction": direction_name(data.direction.get()), "len": data.len.get(),
+                "peer": address(data.family.get(), &data.peer, data.peer_port.get()),
+            });
+            return with_data(fixed, bytes);
+        }
+        Body::StdioData { stdio, data } => {
+            let fixed = json!({
+                "fd": stdio.fd.get(), "direction": direction_name(stdio.direction.get()),
+                "type": stdio_type::name(stdio.object_type.get()), "object": stdio.object.get(),
+                "peer_object": stdio.peer_object.get(), "offset": stdio.stream_offset.get(), "len": stdio.len.get(),
+            });
+            return with_data(fixed, data);
+        }
+        Body::Endpoint(end) => json!({
+            "object": end.object.get(), "direction": direction_name(end.direction.get()),
+        }),
+        Body::Metric(value) => {
+            let (name, unit) = metric::name(value.name.get()).unwrap_or_default();
+            json!({"name": name, "unit": unit, "value": value.value.get()})
+        }
+        Body::Descriptor { descriptor, target } => json!({"fd": descriptor.fd.get(), "target": lossy(target)}),
         Body::Checkpoint { checkpoint, drops } => json!({
             "sequence": checkpoint.sequence.get(), "piece_len": checkpoint.piece_len.get(),
             "monotonic": checkpoint.monotonic.get(), "realtime": checkpoint.realtime.get(), "crc": checkpoint.crc.get(),
@@ -197,6 +240,15 @@ fn with_data(fixed: Value, data: &[u8]) -> Map<String, Value> {
         }
     };
     map
+}
+
+fn direction_name(direction: u16) -> &'static str {
+    if direction == direction::SENT { "sent" } else { "received" }
+}
+
+/// An internet address with its port; null for other families.
+fn address(family: u16, bytes: &[u8; 16], port: u16) -> Option<String> {
+    ip_address(family, bytes).map(|address| std::net::SocketAddr::new(address, port).to_string())
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -65,4 +65,74 @@ fn records_have_one_layout_in_c_and_rust() {
         reserved
     );
     assert_layout!("asc_tls_close", TlsClose, header, conn_id);
+    assert_layout!("asc_tls_bind", TlsBind, header, conn_id, socket_id);
+    assert_layout!(
+        "asc_file",
+        File,
+        header,
+        file_id,
+        inode,
+        device,
+        op,
+        reserved,
+        result,
+        flags,
+        mode,
+        base_len,
+        path_len,
+        new_base_len,
+        new_path_len,
+        reserved2,
+        bytes_read,
+        bytes_written
+    );
+    assert_layout!(
+        "asc_socket",
+        Socket,
+        header,
+        socket_id,
+        inode,
+        op,
+        family,
+        socket_type,
+        protocol,
+        result,
+        fd,
+        local_port,
+        peer_port,
+        path_len,
+        reserved,
+        local,
+        peer,
+        sent,
+        received
+    );
+    assert_layout!(
+        "asc_socket_data",
+        SocketData,
+        header,
+        socket_id,
+        len,
+        captured,
+        direction,
+        content,
+        family,
+        peer_port,
+        peer
+    );
+    assert_layout!(
+        "asc_stdio_data",
+        StdioData,
+        header,
+        object,
+        peer_object,
+        stream_offset,
+        len,
+        captured,
+        fd,
+        direction,
+        object_type,
+        reserved
+    );
+    assert_layout!("asc_endpoint", Endpoint, header, object, direction, reserved);
 }

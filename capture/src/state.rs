@@ -105,7 +105,7 @@ impl State {
                 self.processes.entry(tgid).or_insert(live);
             }
             Body::Probe { .. } => record_again(&mut self.probes, record),
-            Body::Checkpoint { .. } | Body::Connection(_) | Body::Note { .. } | Body::Unknown => {}
+            _ => {}
         }
     }
 

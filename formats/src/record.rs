@@ -54,6 +54,18 @@ pub mod kind {
     pub const TLS_DATA: u16 = 0x0010;
     /// A TLS connection was freed: [`super::TlsClose`].
     pub const TLS_CLOSE: u16 = 0x0011;
+    /// The socket of a TLS connection is known: [`super::TlsBind`].
+    pub const TLS_BIND: u16 = 0x0012;
+    /// A file was opened, closed or changed: [`super::File`].
+    pub const FILE: u16 = 0x0020;
+    /// A socket was connected, accepted, bound, closed: [`super::Socket`].
+    pub const SOCKET: u16 = 0x0030;
+    /// Bytes of a socket that the reader looks into: [`super::SocketData`].
+    pub const SOCKET_DATA: u16 = 0x0031;
+    /// Bytes that went through a standard stream: [`super::StdioData`].
+    pub const STDIO_DATA: u16 = 0x0040;
+    /// A recorded process uses one end of a pipe or local socket: [`super::Endpoint`].
+    pub const ENDPOINT: u16 = 0x0041;
 
     /// Closes a piece of a segment: [`super::Checkpoint`].
     pub const CHECKPOINT: u16 = 0x8000;
@@ -65,6 +77,10 @@ pub mod kind {
     pub const PROBE: u16 = 0x8003;
     /// Something the capturer has to say, as JSON: [`super::Json`].
     pub const NOTE: u16 = 0x8004;
+    /// A measured value: [`super::Metric`].
+    pub const METRIC: u16 = 0x8005;
+    /// Snapshot of an open file descriptor: [`super::Descriptor`].
+    pub const DESCRIPTOR: u16 = 0x8006;
 
     /// Name of a kind as `agentsight cat --kind` takes it, or `None` for a kind of a newer version.
     pub fn name(kind: u16) -> Option<&'static str> {
@@ -79,11 +95,19 @@ pub mod kind {
         (EXIT, "exit"),
         (TLS_DATA, "tls_data"),
         (TLS_CLOSE, "tls_close"),
+        (TLS_BIND, "tls_bind"),
+        (FILE, "file"),
+        (SOCKET, "socket"),
+        (SOCKET_DATA, "socket_data"),
+        (STDIO_DATA, "stdio_data"),
+        (ENDPOINT, "endpoint"),
         (CHECKPOINT, "checkpoint"),
         (PROCESS, "process"),
         (CONNECTION, "connection"),
         (PROBE, "probe"),
         (NOTE, "note"),
+        (METRIC, "metric"),
+        (DESCRIPTOR, "descriptor"),
     ];
 }
 
@@ -122,6 +146,10 @@ impl Source {
         match kind {
             0x0001..=0x000f => Some(Source::Process),
             0x0010..=0x001f => Some(Source::Tls),
+            0x0020..=0x002f => Some(Source::File),
+            0x0030..=0x003f => Some(Source::Net),
+            0x0040..=0x004f => Some(Source::Stdio),
+            kind::METRIC => Some(Source::Metric),
             0x8000.. => Some(Source::Capturer),
             _ => None,
         }
@@ -233,6 +261,276 @@ pub struct TlsClose {
     pub conn_id: U64,
 }
 
+/// [`kind::TLS_BIND`]; the bytes of `conn_id` travel over `socket_id`.
+///
+/// A library that is probed below its connections (AWS-LC) gives each direction a `conn_id` of its own: those that are
+/// bound to one socket are one connection.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TlsBind {
+    pub header: Header,
+    pub conn_id: U64,
+    /// As [`Socket::socket_id`].
+    pub socket_id: U64,
+}
+
+/// [`kind::FILE`]; followed by `base_len` bytes of folder, `path_len` bytes of path, and the same two of the new path
+/// (rename, link, symlink). No terminators. A path that is not absolute is relative to its folder; the path of a file that
+/// was opened has its links resolved. Paths are as the process sees them, below its root.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct File {
+    pub header: Header,
+    /// Names the open file (open file description) from its open to its close, unique in the capture; 0 where there is none.
+    pub file_id: U64,
+    pub inode: U64,
+    /// Device of the inode, as the kernel numbers it: major << 20 | minor.
+    pub device: U32,
+    /// [`file_op`].
+    pub op: U16,
+    pub reserved: U16,
+    /// What the call returned: a descriptor, 0, or an errno, negative.
+    pub result: I32,
+    /// Flags of open(2), renameat2(2) or unlinkat(2).
+    pub flags: U32,
+    /// Mode of open(2), mkdir(2), chmod(2).
+    pub mode: U32,
+    pub base_len: U16,
+    pub path_len: U16,
+    pub new_base_len: U16,
+    pub new_path_len: U16,
+    pub reserved2: U32,
+    /// Bytes read through this open file; at its close. The length of truncate(2).
+    pub bytes_read: U64,
+    /// Bytes written through this open file; at its close.
+    pub bytes_written: U64,
+}
+
+/// Values of [`File::op`].
+pub mod file_op {
+    pub const OPEN: u16 = 1;
+    pub const CLOSE: u16 = 2;
+    pub const RENAME: u16 = 3;
+    pub const UNLINK: u16 = 4;
+    pub const MKDIR: u16 = 5;
+    pub const RMDIR: u16 = 6;
+    pub const LINK: u16 = 7;
+    pub const SYMLINK: u16 = 8;
+    pub const CHMOD: u16 = 9;
+    pub const TRUNCATE: u16 = 10;
+
+    pub fn name(op: u16) -> Option<&'static str> {
+        const NAMES: [&str; 10] =
+            ["open", "close", "rename", "unlink", "mkdir", "rmdir", "link", "symlink", "chmod", "truncate"];
+        NAMES.get(usize::from(op).checked_sub(1)?).copied()
+    }
+}
+
+/// [`kind::SOCKET`]; followed by `path_len` bytes of a local socket's name.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Socket {
+    pub header: Header,
+    /// Names the socket, unique in the capture; shares its numbers with [`TlsData::conn_id`].
+    pub socket_id: U64,
+    /// Inode of the socket, as /proc/PID/fd shows it.
+    pub inode: U64,
+    /// [`socket_op`].
+    pub op: U16,
+    /// Address [`family`].
+    pub family: U16,
+    /// SOCK_STREAM 1, SOCK_DGRAM 2, SOCK_SEQPACKET 5.
+    pub socket_type: U16,
+    /// IP protocol: TCP 6, UDP 17.
+    pub protocol: U16,
+    /// What the call returned: a descriptor, 0, or an errno, negative.
+    pub result: I32,
+    pub fd: I32,
+    pub local_port: U16,
+    pub peer_port: U16,
+    pub path_len: U16,
+    pub reserved: U16,
+    /// IPv4 addresses take the first four bytes.
+    pub local: [u8; 16],
+    pub peer: [u8; 16],
+    /// Bytes sent so far by recorded processes.
+    pub sent: U64,
+    /// Bytes received so far by recorded processes.
+    pub received: U64,
+}
+
+/// Address families, by Linux's numbers.
+pub mod family {
+    pub const UNIX: u16 = 1;
+    pub const INET: u16 = 2;
+    pub const INET6: u16 = 10;
+}
+
+/// An internet address as records hold it; `None` for other families.
+pub fn ip_address(family: u16, bytes: &[u8; 16]) -> Option<std::net::IpAddr> {
+    match family {
+        family::INET => Some([bytes[0], bytes[1], bytes[2], bytes[3]].into()),
+        family::INET6 => Some((*bytes).into()),
+        _ => None,
+    }
+}
+
+/// Values of [`Socket::op`].
+pub mod socket_op {
+    pub const CONNECT: u16 = 1;
+    pub const ACCEPT: u16 = 2;
+    pub const BIND: u16 = 3;
+    pub const LISTEN: u16 = 4;
+    pub const CLOSE: u16 = 5;
+    /// First use of a socket that was there before recording, or that was never connected.
+    pub const USE: u16 = 6;
+
+    pub fn name(op: u16) -> Option<&'static str> {
+        const NAMES: [&str; 6] = ["connect", "accept", "bind", "listen", "close", "use"];
+        NAMES.get(usize::from(op).checked_sub(1)?).copied()
+    }
+}
+
+/// [`kind::SOCKET_DATA`]; followed by `captured` bytes.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SocketData {
+    pub header: Header,
+    /// As [`Socket::socket_id`].
+    pub socket_id: U64,
+    /// Bytes transferred by the call.
+    pub len: U32,
+    /// Bytes that follow.
+    pub captured: U32,
+    /// [`direction`].
+    pub direction: U16,
+    /// [`socket_content`].
+    pub content: U16,
+    /// Address family of `peer`: 0 where the socket's own peer is meant.
+    pub family: U16,
+    pub peer_port: U16,
+    pub peer: [u8; 16],
+}
+
+/// Values of [`SocketData::content`].
+pub mod socket_content {
+    /// A DNS message.
+    pub const DNS: u16 = 1;
+    /// The first bytes of a TLS connection: the handshake's hello of the client or the server (RFC 8446, 4.1).
+    pub const TLS_HELLO: u16 = 2;
+
+    pub fn name(content: u16) -> Option<&'static str> {
+        match content {
+            DNS => Some("dns"),
+            TLS_HELLO => Some("tls_hello"),
+            _ => None,
+        }
+    }
+}
+
+/// [`kind::STDIO_DATA`]; followed by `captured` bytes.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct StdioData {
+    pub header: Header,
+    /// The pipe, socket or terminal: its inode.
+    pub object: U64,
+    /// The inode of the socket at the other end; `object` itself for a pipe; 0 for a terminal.
+    pub peer_object: U64,
+    /// Where in its stream this record starts, in bytes, counted in the kernel per process, descriptor and direction.
+    pub stream_offset: U64,
+    /// Bytes that this record stands for.
+    pub len: U32,
+    /// Bytes that follow.
+    pub captured: U32,
+    /// 0, 1 or 2.
+    pub fd: U16,
+    /// [`direction`].
+    pub direction: U16,
+    /// [`stdio_type`].
+    pub object_type: U16,
+    pub reserved: U16,
+}
+
+/// Values of [`StdioData::object_type`].
+pub mod stdio_type {
+    pub const PIPE: u16 = 1;
+    pub const SOCKET: u16 = 2;
+    pub const TERMINAL: u16 = 3;
+
+    pub fn name(object_type: u16) -> Option<&'static str> {
+        const NAMES: [&str; 3] = ["pipe", "socket", "terminal"];
+        NAMES.get(usize::from(object_type).checked_sub(1)?).copied()
+    }
+}
+
+/// [`kind::ENDPOINT`]; from now on the process of the header reads (or writes) this pipe or local socket. It tells which
+/// process is at the other end of a standard stream.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Endpoint {
+    pub header: Header,
+    /// As [`StdioData::object`].
+    pub object: U64,
+    /// [`direction`]: whether the process writes (`SENT`) or reads.
+    pub direction: U16,
+    pub reserved: [U16; 3],
+}
+
+/// [`kind::METRIC`]; the header names the process.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Metric {
+    pub header: Header,
+    pub value: I64,
+    /// [`metric`].
+    pub name: U16,
+    pub reserved: [U16; 3],
+}
+
+/// Values of [`Metric::name`], each with its unit.
+pub mod metric {
+    /// CPU time in user mode since the process started, nanoseconds.
+    pub const USER_TIME: u16 = 1;
+    /// CPU time in kernel mode since the process started, nanoseconds.
+    pub const SYSTEM_TIME: u16 = 2;
+    /// Resident set, bytes.
+    pub const RSS: u16 = 3;
+    /// Threads.
+    pub const THREADS: u16 = 4;
+    /// Memory that the process's cgroup uses, bytes.
+    pub const CGROUP_MEMORY: u16 = 5;
+    /// Memory that the process's cgroup may use, bytes.
+    pub const CGROUP_MEMORY_LIMIT: u16 = 6;
+    /// CPUs that the process's cgroup may use, thousandths.
+    pub const CGROUP_CPU_LIMIT: u16 = 7;
+
+    /// Name and unit.
+    pub fn name(metric: u16) -> Option<(&'static str, &'static str)> {
+        const NAMES: [(&str, &str); 7] = [
+            ("user_time", "ns"),
+            ("system_time", "ns"),
+            ("rss", "bytes"),
+            ("threads", "threads"),
+            ("cgroup_memory", "bytes"),
+            ("cgroup_memory_limit", "bytes"),
+            ("cgroup_cpu_limit", "millicpus"),
+        ];
+        NAMES.get(usize::from(metric).checked_sub(1)?).copied()
+    }
+}
+
+/// [`kind::DESCRIPTOR`]; the header names the process. Followed by `target_len` bytes: what /proc/PID/fd/N points to, a
+/// path, `socket:[inode]` or `pipe:[inode]`.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Descriptor {
+    pub header: Header,
+    pub fd: I32,
+    pub target_len: U16,
+    pub reserved: U16,
+}
+
 /// Values of [`TlsData::direction`], seen from the recorded process.
 pub mod direction {
     pub const SENT: u16 = 0;
@@ -241,11 +539,23 @@ pub mod direction {
 
 /// Values of [`TlsData::library`].
 pub mod library {
-    /// OpenSSL and BoringSSL: the SSL_* functions.
+    /// OpenSSL: the SSL_* functions.
     pub const OPENSSL: u16 = 1;
+    /// BoringSSL: the same functions.
+    pub const BORINGSSL: u16 = 2;
+    /// AWS-LC below rustls: the EVP_AEAD_CTX_* functions.
+    pub const AWS_LC: u16 = 3;
+    /// crypto/tls of Go.
+    pub const GO: u16 = 4;
+    pub const GNUTLS: u16 = 5;
+    /// Netscape Portable Runtime, with NSS as a layer of it.
+    pub const NSS: u16 = 6;
+    /// No TLS at all: bytes of a socket whose first bytes were HTTP. `conn_id` is the socket's id.
+    pub const PLAIN: u16 = 7;
 
     pub fn name(library: u16) -> Option<&'static str> {
-        (library == OPENSSL).then_some("openssl")
+        const NAMES: [&str; 7] = ["openssl", "boringssl", "aws-lc", "go", "gnutls", "nss", "plain"];
+        NAMES.get(usize::from(library).checked_sub(1)?).copied()
     }
 }
 
@@ -374,6 +684,32 @@ pub enum Body<'a> {
         data: &'a [u8],
     },
     TlsClose(&'a TlsClose),
+    TlsBind(&'a TlsBind),
+    File {
+        file: &'a File,
+        base: &'a [u8],
+        path: &'a [u8],
+        new_base: &'a [u8],
+        new_path: &'a [u8],
+    },
+    Socket {
+        socket: &'a Socket,
+        path: &'a [u8],
+    },
+    SocketData {
+        data: &'a SocketData,
+        bytes: &'a [u8],
+    },
+    StdioData {
+        stdio: &'a StdioData,
+        data: &'a [u8],
+    },
+    Endpoint(&'a Endpoint),
+    Metric(&'a Metric),
+    Descriptor {
+        descriptor: &'a Descriptor,
+        target: &'a [u8],
+    },
     Checkpoint {
         checkpoint: &'a Checkpoint,
         drops: &'a [DropCounter],
@@ -438,6 +774,35 @@ impl<'a> Record<'a> {
                 Body::TlsData { tls, data }
             }
             kind::TLS_CLOSE => Body::TlsClose(self.fixed()?.0),
+            kind::TLS_BIND => Body::TlsBind(self.fixed()?.0),
+            kind::FILE => {
+                let (file, rest) = self.fixed::<File>()?;
+                let lens = [file.base_len, file.path_len, file.new_base_len, file.new_path_len];
+                let [base, path, new_base, new_path] = self.split(rest, lens.map(|len| usize::from(len.get())))?;
+                Body::File { file, base, path, new_base, new_path }
+            }
+            kind::SOCKET => {
+                let (socket, rest) = self.fixed::<Socket>()?;
+                let [path] = self.split(rest, [socket.path_len.get().into()])?;
+                Body::Socket { socket, path }
+            }
+            kind::SOCKET_DATA => {
+                let (data, rest) = self.fixed::<SocketData>()?;
+                let [bytes] = self.split(rest, [data.captured.get() as usize])?;
+                Body::SocketData { data, bytes }
+            }
+            kind::STDIO_DATA => {
+                let (stdio, rest) = self.fixed::<StdioData>()?;
+                let [data] = self.split(rest, [stdio.captured.get() as usize])?;
+                Body::StdioData { stdio, data }
+            }
+            kind::ENDPOINT => Body::Endpoint(self.fixed()?.0),
+            kind::METRIC => Body::Metric(self.fixed()?.0),
+            kind::DESCRIPTOR => {
+                let (descriptor, rest) = self.fixed::<Descriptor>()?;
+                let [target] = self.split(rest, [descriptor.target_len.get().into()])?;
+                Body::Descriptor { descriptor, target }
+            }
             kind::CHECKPOINT => {
                 let (checkpoint, rest) = self.fixed::<Checkpoint>()?;
                 let count = checkpoint.drop_count.get() as usize;

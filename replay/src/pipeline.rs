@@ -221,6 +221,14 @@ impl Pipeline<'_> {
             }
             Body::Note { json } => self.note(json),
             Body::Connection(_) | Body::Probe { .. } | Body::Checkpoint { .. } | Body::Unknown => {}
+            Body::TlsBind(_)
+            | Body::File { .. }
+            | Body::Socket { .. }
+            | Body::SocketData { .. }
+            | Body::StdioData { .. }
+            | Body::Endpoint(_)
+            | Body::Metric(_)
+            | Body::Descriptor { .. } => {}
         }
     }
 

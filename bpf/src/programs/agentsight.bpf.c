@@ -11,6 +11,12 @@ union {
 	struct asc_exit exit;
 	struct asc_tls_data tls_data;
 	struct asc_tls_close tls_close;
+	struct asc_tls_bind tls_bind;
+	struct asc_file file;
+	struct asc_socket socket;
+	struct asc_socket_data socket_data;
+	struct asc_stdio_data stdio_data;
+	struct asc_endpoint endpoint;
 } record_layouts;
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -15,6 +15,12 @@ enum asc_kind {
 	ASC_EXIT = 0x0004,
 	ASC_TLS_DATA = 0x0010,
 	ASC_TLS_CLOSE = 0x0011,
+	ASC_TLS_BIND = 0x0012,
+	ASC_FILE = 0x0020,
+	ASC_SOCKET = 0x0030,
+	ASC_SOCKET_DATA = 0x0031,
+	ASC_STDIO_DATA = 0x0040,
+	ASC_ENDPOINT = 0x0041,
 };
 
 enum asc_flag {
@@ -25,6 +31,9 @@ enum asc_flag {
 enum asc_source {
 	ASC_SOURCE_PROCESS = 1,
 	ASC_SOURCE_TLS = 2,
+	ASC_SOURCE_FILE = 3,
+	ASC_SOURCE_NET = 4,
+	ASC_SOURCE_STDIO = 5,
 	ASC_SOURCES = 7,
 };
 
@@ -35,7 +44,40 @@ enum asc_drop_reason {
 };
 
 enum asc_direction { ASC_SENT = 0, ASC_RECEIVED = 1 };
-enum asc_library { ASC_OPENSSL = 1 };
+enum asc_library {
+	ASC_OPENSSL = 1,
+	ASC_BORINGSSL = 2,
+	ASC_AWS_LC = 3,
+	ASC_GO = 4,
+	ASC_GNUTLS = 5,
+	ASC_NSS = 6,
+	ASC_PLAIN = 7,
+};
+
+enum asc_file_op {
+	ASC_OPEN = 1,
+	ASC_CLOSE = 2,
+	ASC_RENAME = 3,
+	ASC_UNLINK = 4,
+	ASC_MKDIR = 5,
+	ASC_RMDIR = 6,
+	ASC_LINK = 7,
+	ASC_SYMLINK = 8,
+	ASC_CHMOD = 9,
+	ASC_TRUNCATE = 10,
+};
+
+enum asc_socket_op {
+	ASC_SOCKET_CONNECT = 1,
+	ASC_SOCKET_ACCEPT = 2,
+	ASC_SOCKET_BIND = 3,
+	ASC_SOCKET_LISTEN = 4,
+	ASC_SOCKET_CLOSE = 5,
+	ASC_SOCKET_USE = 6,
+};
+
+enum asc_socket_content { ASC_CONTENT_DNS = 1, ASC_CONTENT_TLS_HELLO = 2 };
+enum asc_stdio_type { ASC_PIPE = 1, ASC_LOCAL_SOCKET = 2, ASC_TERMINAL = 3 };
 
 struct asc_header {
 	u32 len;
@@ -103,6 +145,83 @@ struct asc_tls_data {
 struct asc_tls_close {
 	struct asc_header header;
 	u64 conn_id;
+};
+
+struct asc_tls_bind {
+	struct asc_header header;
+	u64 conn_id;
+	u64 socket_id;
+};
+
+struct asc_file {
+	struct asc_header header;
+	u64 file_id;
+	u64 inode;
+	u32 device;
+	u16 op;
+	u16 reserved;
+	s32 result;
+	u32 flags;
+	u32 mode;
+	u16 base_len;
+	u16 path_len;
+	u16 new_base_len;
+	u16 new_path_len;
+	u32 reserved2;
+	u64 bytes_read;
+	u64 bytes_written;
+};
+
+struct asc_socket {
+	struct asc_header header;
+	u64 socket_id;
+	u64 inode;
+	u16 op;
+	u16 family;
+	u16 socket_type;
+	u16 protocol;
+	s32 result;
+	s32 fd;
+	u16 local_port;
+	u16 peer_port;
+	u16 path_len;
+	u16 reserved;
+	u8 local[16];
+	u8 peer[16];
+	u64 sent;
+	u64 received;
+};
+
+struct asc_socket_data {
+	struct asc_header header;
+	u64 socket_id;
+	u32 len;
+	u32 captured;
+	u16 direction;
+	u16 content;
+	u16 family;
+	u16 peer_port;
+	u8 peer[16];
+};
+
+struct asc_stdio_data {
+	struct asc_header header;
+	u64 object;
+	u64 peer_object;
+	u64 stream_offset;
+	u32 len;
+	u32 captured;
+	u16 fd;
+	u16 direction;
+	u16 object_type;
+	u16 reserved;
+};
+
+struct asc_endpoint {
+	struct asc_header header;
+	u64 object;
+	u16 direction;
+	u16 reserved[3];
 };
 
 #endif
