@@ -151,6 +151,10 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
             "status": exit.status.get(), "user_ns": exit.user_ns.get(), "system_ns": exit.system_ns.get(),
             "runtime_ns": exit.runtime_ns.get(), "max_rss_bytes": exit.max_rss_bytes.get(),
         }),
+        Body::Map { map, path } => json!({
+            "path": lossy(path), "inode": map.inode.get(), "device": map.device.get(),
+        }),
+        Body::Adopt(_) => json!({}),
         Body::TlsData { tls, data } => {
             let fixed = json!({
                 "conn": tls.conn_id.get(), "direction": direction_name(tls.direction.get()),

@@ -50,6 +50,10 @@ pub mod kind {
     pub const EXEC_ARGS: u16 = 0x0003;
     /// The last thread of a recorded process exited: [`super::Exit`].
     pub const EXIT: u16 = 0x0004;
+    /// A recorded process mapped a file to be executed that was not seen before: [`super::Map`].
+    pub const MAP: u16 = 0x0005;
+    /// A running process is recorded from now on, because it was selected by name or by cgroup: [`super::Adopt`].
+    pub const ADOPT: u16 = 0x0006;
     /// Plaintext that went through a TLS connection: [`super::TlsData`].
     pub const TLS_DATA: u16 = 0x0010;
     /// A TLS connection was freed: [`super::TlsClose`].
@@ -93,6 +97,8 @@ pub mod kind {
         (EXEC, "exec"),
         (EXEC_ARGS, "exec_args"),
         (EXIT, "exit"),
+        (MAP, "map"),
+        (ADOPT, "adopt"),
         (TLS_DATA, "tls_data"),
         (TLS_CLOSE, "tls_close"),
         (TLS_BIND, "tls_bind"),
@@ -231,6 +237,25 @@ pub struct Exit {
     /// Exact CPU time of all threads, nanoseconds; scale `user_ns` and `system_ns` to it as getrusage(2) does.
     pub runtime_ns: U64,
     pub max_rss_bytes: U64,
+}
+
+/// [`kind::MAP`]; followed by `path_len` bytes of path (links resolved). No terminator.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Map {
+    pub header: Header,
+    pub inode: U64,
+    /// The kernel's own number of the device: minor in bits 0–19, major above.
+    pub device: U32,
+    pub path_len: U16,
+    pub reserved: U16,
+}
+
+/// [`kind::ADOPT`]; a snapshot of the process follows in [`kind::PROCESS`].
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Adopt {
+    pub header: Header,
 }
 
 /// [`kind::TLS_DATA`]; followed by `captured` bytes of plaintext.
@@ -679,6 +704,11 @@ pub enum Body<'a> {
         data: &'a [u8],
     },
     Exit(&'a Exit),
+    Map {
+        map: &'a Map,
+        path: &'a [u8],
+    },
+    Adopt(&'a Adopt),
     TlsData {
         tls: &'a TlsData,
         data: &'a [u8],
@@ -768,6 +798,12 @@ impl<'a> Record<'a> {
                 Body::ExecArgs { args, data }
             }
             kind::EXIT => Body::Exit(self.fixed()?.0),
+            kind::MAP => {
+                let (map, rest) = self.fixed::<Map>()?;
+                let [path] = self.split(rest, [map.path_len.get().into()])?;
+                Body::Map { map, path }
+            }
+            kind::ADOPT => Body::Adopt(self.fixed()?.0),
             kind::TLS_DATA => {
                 let (tls, rest) = self.fixed::<TlsData>()?;
                 let [data] = self.split(rest, [tls.captured.get() as usize])?;

@@ -221,6 +221,7 @@ impl Pipeline<'_> {
             }
             Body::Note { json } => self.note(json),
             Body::Connection(_) | Body::Probe { .. } | Body::Checkpoint { .. } | Body::Unknown => {}
+            Body::Map { .. } | Body::Adopt(_) => {}
             Body::TlsBind(_)
             | Body::File { .. }
             | Body::Socket { .. }
