@@ -5,11 +5,19 @@
 //! runtime needs). Every way says why it believes what it says, and an answer that is not certain is no answer: a probe at a
 //! wrong place reads memory that means something else.
 
+mod arm64;
+mod awslc;
+mod boringssl;
 pub mod cookie;
 mod entry;
+mod functions;
 mod image;
 mod named;
+mod reasons;
+mod references;
+mod search;
 mod symbols;
+mod x86;
 
 pub use cookie::Library;
 
@@ -97,6 +105,7 @@ pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
     let data = ReadCache::new(file);
     let image = Image::parse(file, &data)?;
     let mut stacks = named::find(&image)?;
+    stacks.extend(anonymous(&image, &stacks)?);
     let mut seen = std::collections::HashSet::new();
     for stack in &mut stacks {
         stack.sites.sort();
@@ -104,4 +113,24 @@ pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
         stack.sites.retain(|site| seen.insert(site.offset));
     }
     Ok(Binary { build_id: image.build_id(), stacks })
+}
+
+/// Stacks without symbols.
+fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
+    let mut stacks = Vec::new();
+    let [boring, aws] = &search::find(image, &[boringssl::ANCHOR, awslc::ANCHOR])?[..] else { return Ok(stacks) };
+    let is_new = |library| !named.iter().any(|stack| stack.library == library);
+    let boring = Some(boring).filter(|places| !places.is_empty() && is_new(Library::Boringssl));
+    let aws = Some(aws).filter(|places| !places.is_empty());
+    if boring.is_none() && aws.is_none() {
+        return Ok(stacks);
+    }
+    let code = image.code()?;
+    if let Some(places) = boring {
+        stacks.push(boringssl::find(image, &code, places)?);
+    }
+    if let Some(places) = aws {
+        stacks.push(awslc::find(image, &code, places)?);
+    }
+    Ok(stacks)
 }
