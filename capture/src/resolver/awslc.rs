@@ -4,7 +4,7 @@
 use super::cookie::{Library, cookie, count, op};
 use super::image::{Image, Piece};
 use super::reasons::{self, Reporter};
-use super::{ResolveError, Site, Stack, entry, search};
+use super::{Stack, search};
 
 /// The source file: in the copy that is built for Rust it lies in a folder of this name.
 pub(super) const ANCHOR: &[u8] = b"/aws-lc/crypto/fipsmodule/cipher/aead.c";
@@ -21,23 +21,21 @@ const KINDS: &[Kind] = &[
 ];
 
 /// Looks for the functions, given where the file's name was found.
-pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Result<Stack, ResolveError> {
+pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Stack {
     let mut stack = Stack::new(Library::AwsLc, METHOD);
     let reporters = reasons::reporters(image, code, &search::starts(image, anchors), true);
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
     stack.why.push(format!("cipher/aead.c is named {reports} times in {} functions", reporters.len()));
+    let mut sites = Vec::new();
     for (name, op, reasons, without) in KINDS {
         let is =
             |reporter: &&Reporter| reporter.has_all(reasons) && !without.iter().any(|reason| reporter.has(*reason));
         let found: Vec<&Reporter> = reporters.iter().filter(is).collect();
-        let [only] = found[..] else {
-            stack.why.push(format!("{name}: {} functions report {reasons:?}", found.len()));
-            continue;
-        };
-        let at = entry::cheapest(image, only.function.start);
-        let Some(offset) = image.offset(at) else { continue };
-        stack.why.push(format!("{name} at {at:#x}: {}", entry::cost(image, at)));
-        stack.sites.push(Site::new(offset, cookie(Library::AwsLc, *op, count::RETURNED), name));
+        match found[..] {
+            [only] => sites.push((only, cookie(Library::AwsLc, *op, count::RETURNED), *name)),
+            _ => stack.why.push(format!("{name}: {} functions report {reasons:?}", found.len())),
+        }
     }
-    Ok(stack)
+    reasons::add(image, code, &mut stack, &sites);
+    stack
 }

@@ -4,7 +4,7 @@
 use super::cookie::{Library, cookie, count, op};
 use super::image::{Image, Piece};
 use super::reasons::{self, Reporter};
-use super::{ResolveError, Site, Stack, entry, search};
+use super::{Stack, search};
 
 /// The source file, as its name ends.
 pub(super) const ANCHOR: &[u8] = b"ssl/ssl_lib.cc\0";
@@ -19,7 +19,7 @@ const TYPE_NOT_SET: u32 = 134;
 const NOT_CALLED: u32 = 66;
 
 /// Looks for the functions, given where the file's name was found.
-pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Result<Stack, ResolveError> {
+pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Stack {
     let mut stack = Stack::new(Library::Boringssl, METHOD);
     let names = search::starts(image, anchors);
     let reporters = reasons::reporters(image, code, &names, false);
@@ -27,24 +27,21 @@ pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Result
     stack.why.push(format!("ssl/ssl_lib.cc is named {reports} times in {} functions", reporters.len()));
     let writes = |reporter: &&Reporter| reporter.has_all(&[UNINITIALIZED, HANDSHAKE_FAILURE, BAD_LENGTH]);
     let Some(write) = one(&mut stack, "SSL_write {226,215,111}", reporters.iter().filter(writes).collect()) else {
-        return Ok(stack);
+        return stack;
     };
     let handshakes: Vec<_> = reporters.iter().filter(|reporter| reporter.has(TYPE_NOT_SET)).collect();
     let handshake = one(&mut stack, "SSL_do_handshake {134}", handshakes);
     let read = read(&mut stack, &reporters, write);
+    let cookie = |op| cookie(Library::Boringssl, op, count::RETURNED);
     let found = [
-        (Some(write), op::WRITE, "SSL_write"),
-        (read, op::READ, "SSL_read"),
-        (handshake, op::HANDSHAKE, "SSL_do_handshake"),
+        (Some(write), cookie(op::WRITE), "SSL_write"),
+        (read, cookie(op::READ), "SSL_read"),
+        (handshake, cookie(op::HANDSHAKE), "SSL_do_handshake"),
     ];
-    for (reporter, op, name) in found {
-        let Some(reporter) = reporter else { continue };
-        let at = entry::cheapest(image, reporter.function.start);
-        let Some(offset) = image.offset(at) else { continue };
-        stack.why.push(format!("{name} at {at:#x}: {}", entry::cost(image, at)));
-        stack.sites.push(Site::new(offset, cookie(Library::Boringssl, op, count::RETURNED), name));
-    }
-    Ok(stack)
+    let found: Vec<_> =
+        found.into_iter().filter_map(|(reporter, cookie, name)| Some((reporter?, cookie, name))).collect();
+    reasons::add(image, code, &mut stack, &found);
+    stack
 }
 
 /// `SSL_read` reports nothing but that it was called for QUIC, on a line between those of `ssl_read_impl` and `SSL_write`.

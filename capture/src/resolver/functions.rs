@@ -1,6 +1,6 @@
 //! Which function an address belongs to, in code without symbols: the unwind table says so where it covers the address; else
-//! the nearest aligned target of a direct call before it is where the function starts; else, where the compiler keeps frame
-//! pointers, the nearest `push rbp; mov rbp, rsp`.
+//! the nearest aligned target of a direct call before it is where the function starts, or, where the compiler keeps frame
+//! pointers and aligns nothing, the nearest `push rbp; mov rbp, rsp`.
 
 use super::arm64;
 use super::image::{Image, LARGEST_TABLE, Machine, Piece};
@@ -32,7 +32,9 @@ impl Functions {
         let covered = |at: u64| unwind.as_ref().is_some_and(|unwind| unwind.function(image, at).is_some());
         let bare: Vec<u64> = references.iter().map(|reference| reference.at).filter(|at| !covered(*at)).collect();
         let called = match (bare.first(), bare.last()) {
-            (Some(first), Some(last)) => called(image.machine, code, first.saturating_sub(LONGEST), last.saturating_add(LONGEST)),
+            (Some(first), Some(last)) => {
+                called(image.machine, code, first.saturating_sub(LONGEST), last.saturating_add(LONGEST))
+            }
             _ => Vec::new(),
         };
         Functions { unwind, called, prologue: prologue && image.machine == Machine::X86_64 }
@@ -41,7 +43,8 @@ impl Functions {
     /// The function that an address is in.
     pub(super) fn of(&self, image: &Image<'_>, code: &[Piece], at: u64) -> Option<Function> {
         let unwound = self.unwind.as_ref().and_then(|unwind| unwind.function(image, at));
-        unwound.or_else(|| self.nearest_called(at)).or_else(|| self.nearest_prologue(code, at))
+        // A program without frame pointers has no such prologue nearby, and one that aligns nothing has few aligned targets.
+        unwound.or_else(|| self.nearest_called(at).max(self.nearest_prologue(code, at)))
     }
 
     fn nearest_called(&self, at: u64) -> Option<Function> {
@@ -68,6 +71,25 @@ fn called(machine: Machine, code: &[Piece], from: u64, to: u64) -> Vec<u64> {
     };
     called.sort_unstable();
     called.dedup();
+    called
+}
+
+/// Those of the addresses that are called directly somewhere. Other parts of a function that the compiler moved away (errors,
+/// mostly) look like functions of their own to the unwind table, but are only jumped to.
+pub(super) fn are_called(machine: Machine, code: &[Piece], mut starts: Vec<u64>) -> Vec<u64> {
+    let mut called = Vec::new();
+    for piece in code {
+        let mut take = |target: u64| {
+            if let Some(at) = starts.iter().position(|start| *start == target) {
+                called.push(starts.swap_remove(at));
+            }
+            starts.is_empty()
+        };
+        let _ = match machine {
+            Machine::X86_64 => x86::calls(piece).any(&mut take),
+            Machine::Aarch64 => arm64::calls(piece).any(&mut take),
+        };
+    }
     called
 }
 
@@ -133,6 +155,13 @@ mod tests {
         assert_eq!(functions.nearest_called(0x1034), Some(Function { start: 0x1020, end: None }));
         assert_eq!(functions.nearest_called(0x101f), None);
         assert_eq!(functions.nearest_called(0x1020 + LONGEST), None);
+    }
+
+    #[test]
+    fn what_is_only_jumped_to_is_not_called() {
+        // At 0x1000: call 0x1020; jmp 0x1030
+        let code = [Piece { address: 0x1000, bytes: vec![0xe8, 0x1b, 0, 0, 0, 0xe9, 0x26, 0, 0, 0] }];
+        assert_eq!(are_called(Machine::X86_64, &code, vec![0x1020, 0x1030]), [0x1020]);
     }
 
     #[test]

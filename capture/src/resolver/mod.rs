@@ -127,10 +127,10 @@ fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveEr
     }
     let code = image.code()?;
     if let Some(places) = boring {
-        stacks.push(boringssl::find(image, &code, places)?);
+        stacks.push(boringssl::find(image, &code, places));
     }
     if let Some(places) = aws {
-        stacks.push(awslc::find(image, &code, places)?);
+        stacks.push(awslc::find(image, &code, places));
     }
     Ok(stacks)
 }

@@ -5,10 +5,11 @@
 //! is in the one before it and the line in the one after it.
 
 use super::arm64;
-use super::functions::{Function, Functions};
+use super::functions::{self, Function, Functions};
 use super::image::{Image, Machine, Piece};
 use super::references::{self, Reference};
 use super::x86;
+use super::{Site, Stack, entry};
 use std::collections::BTreeMap;
 
 /// What is known of the registers of arguments, in order.
@@ -58,6 +59,24 @@ pub(super) fn reporters(image: &Image<'_>, code: &[Piece], names: &[u64], prolog
         reporter.reports.push(report);
     }
     reporters.into_values().collect()
+}
+
+/// Puts a probe at the entry of a function that was found, if it is one.
+pub(super) fn add(image: &Image<'_>, code: &[Piece], stack: &mut Stack, found: &[(&Reporter, u64, &'static str)]) {
+    let starts = found.iter().map(|(reporter, ..)| reporter.function.start).collect();
+    let called = functions::are_called(image.machine, code, starts);
+    for (reporter, cookie, name) in found {
+        let start = reporter.function.start;
+        if !called.contains(&start) {
+            stack.why.push(format!("{name}: what was found at {start:#x} is never called: a part of a function"));
+            continue;
+        }
+        let at = entry::cheapest(image, start);
+        if let Some(offset) = image.offset(at) {
+            stack.why.push(format!("{name} at {at:#x}: {}", entry::cost(image, at)));
+            stack.sites.push(Site::new(offset, *cookie, name));
+        }
+    }
 }
 
 fn report(machine: Machine, piece: &Piece, reference: &Reference) -> Report {
