@@ -2,9 +2,9 @@
 //! errors they report in `crypto/fipsmodule/cipher/aead.c`.
 
 use super::cookie::{Library, cookie, count, op};
-use super::image::{Image, Piece};
+use super::image::Image;
 use super::reasons::{self, Reporter};
-use super::{Stack, search};
+use super::{ResolveError, Stack, search};
 
 /// The source file: in the copy that is built for Rust it lies in a folder of this name.
 pub(super) const ANCHOR: &[u8] = b"/aws-lc/crypto/fipsmodule/cipher/aead.c";
@@ -21,21 +21,19 @@ const KINDS: &[Kind] = &[
 ];
 
 /// Looks for the functions, given where the file's name was found.
-pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Stack {
+pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::AwsLc, METHOD);
-    let reporters = reasons::reporters(image, code, &search::starts(image, anchors), true);
+    let reporters = reasons::reporters(image, &search::starts(image, anchors), true)?;
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
     stack.why.push(format!("cipher/aead.c is named {reports} times in {} functions", reporters.len()));
-    let mut sites = Vec::new();
     for (name, op, reasons, without) in KINDS {
         let is =
             |reporter: &&Reporter| reporter.has_all(reasons) && !without.iter().any(|reason| reporter.has(*reason));
         let found: Vec<&Reporter> = reporters.iter().filter(is).collect();
         match found[..] {
-            [only] => sites.push((only, cookie(Library::AwsLc, *op, count::RETURNED), *name)),
+            [only] => reasons::add(image, &mut stack, only, cookie(Library::AwsLc, *op, count::RETURNED), name),
             _ => stack.why.push(format!("{name}: {} functions report {reasons:?}", found.len())),
         }
     }
-    reasons::add(image, code, &mut stack, &sites);
-    stack
+    Ok(stack)
 }

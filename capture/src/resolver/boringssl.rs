@@ -2,9 +2,9 @@
 //! `ssl/ssl_lib.cc`. The connection's end cannot be told this way and is not probed.
 
 use super::cookie::{Library, cookie, count, op};
-use super::image::{Image, Piece};
+use super::image::Image;
 use super::reasons::{self, Reporter};
-use super::{Stack, search};
+use super::{ResolveError, Stack, search};
 
 /// The source file, as its name ends.
 pub(super) const ANCHOR: &[u8] = b"ssl/ssl_lib.cc\0";
@@ -19,29 +19,30 @@ const TYPE_NOT_SET: u32 = 134;
 const NOT_CALLED: u32 = 66;
 
 /// Looks for the functions, given where the file's name was found.
-pub(super) fn find(image: &Image<'_>, code: &[Piece], anchors: &[u64]) -> Stack {
+pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::Boringssl, METHOD);
     let names = search::starts(image, anchors);
-    let reporters = reasons::reporters(image, code, &names, false);
+    let reporters = reasons::reporters(image, &names, false)?;
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
     stack.why.push(format!("ssl/ssl_lib.cc is named {reports} times in {} functions", reporters.len()));
     let writes = |reporter: &&Reporter| reporter.has_all(&[UNINITIALIZED, HANDSHAKE_FAILURE, BAD_LENGTH]);
     let Some(write) = one(&mut stack, "SSL_write {226,215,111}", reporters.iter().filter(writes).collect()) else {
-        return stack;
+        return Ok(stack);
     };
-    let handshakes: Vec<_> = reporters.iter().filter(|reporter| reporter.has(TYPE_NOT_SET)).collect();
+    let handshakes = reporters.iter().filter(|reporter| reporter.has(TYPE_NOT_SET)).collect();
     let handshake = one(&mut stack, "SSL_do_handshake {134}", handshakes);
     let read = read(&mut stack, &reporters, write);
-    let cookie = |op| cookie(Library::Boringssl, op, count::RETURNED);
     let found = [
-        (Some(write), cookie(op::WRITE), "SSL_write"),
-        (read, cookie(op::READ), "SSL_read"),
-        (handshake, cookie(op::HANDSHAKE), "SSL_do_handshake"),
+        (Some(write), op::WRITE, "SSL_write"),
+        (read, op::READ, "SSL_read"),
+        (handshake, op::HANDSHAKE, "SSL_do_handshake"),
     ];
-    let found: Vec<_> =
-        found.into_iter().filter_map(|(reporter, cookie, name)| Some((reporter?, cookie, name))).collect();
-    reasons::add(image, code, &mut stack, &found);
-    stack
+    for (reporter, op, name) in found {
+        if let Some(reporter) = reporter {
+            reasons::add(image, &mut stack, reporter, cookie(Library::Boringssl, op, count::RETURNED), name);
+        }
+    }
+    Ok(stack)
 }
 
 /// `SSL_read` reports nothing but that it was called for QUIC, on a line between those of `ssl_read_impl` and `SSL_write`.

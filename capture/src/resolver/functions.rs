@@ -2,10 +2,9 @@
 //! the nearest aligned target of a direct call before it is where the function starts, or, where the compiler keeps frame
 //! pointers and aligns nothing, the nearest `push rbp; mov rbp, rsp`.
 
-use super::arm64;
-use super::image::{Image, LARGEST_TABLE, Machine, Piece};
+use super::image::{Image, LARGEST_TABLE, Machine};
 use super::references::Reference;
-use super::x86;
+use super::{ResolveError, arm64, x86};
 
 /// A function is not longer than this.
 const LONGEST: u64 = 0x1_0000;
@@ -16,6 +15,8 @@ pub(super) struct Function {
     pub start: u64,
     /// Where it ends, if that is known.
     pub end: Option<u64>,
+    /// Not a function, but a part of one (errors, mostly) that the compiler moved away from the rest.
+    pub is_part: bool,
 }
 
 /// What is known of the functions around some references.
@@ -23,74 +24,53 @@ pub(super) struct Functions {
     unwind: Option<Unwind>,
     /// Aligned targets of calls, sorted.
     called: Vec<u64>,
+    /// Whether a prologue may be taken for a start.
     prologue: bool,
 }
 
 impl Functions {
-    pub(super) fn around(image: &Image<'_>, code: &[Piece], references: &[Reference], prologue: bool) -> Self {
+    pub(super) fn around(image: &Image<'_>, references: &[Reference], prologue: bool) -> Result<Self, ResolveError> {
         let unwind = Unwind::read(image);
         let covered = |at: u64| unwind.as_ref().is_some_and(|unwind| unwind.function(image, at).is_some());
         let bare: Vec<u64> = references.iter().map(|reference| reference.at).filter(|at| !covered(*at)).collect();
         let called = match (bare.first(), bare.last()) {
-            (Some(first), Some(last)) => {
-                called(image.machine, code, first.saturating_sub(LONGEST), last.saturating_add(LONGEST))
-            }
+            (Some(first), Some(last)) => called(image, first.saturating_sub(LONGEST), last.saturating_add(LONGEST))?,
             _ => Vec::new(),
         };
-        Functions { unwind, called, prologue: prologue && image.machine == Machine::X86_64 }
+        Ok(Functions { unwind, called, prologue: prologue && image.machine == Machine::X86_64 })
     }
 
     /// The function that an address is in.
-    pub(super) fn of(&self, image: &Image<'_>, code: &[Piece], at: u64) -> Option<Function> {
+    pub(super) fn of(&self, image: &Image<'_>, at: u64) -> Option<Function> {
         let unwound = self.unwind.as_ref().and_then(|unwind| unwind.function(image, at));
         // A program without frame pointers has no such prologue nearby, and one that aligns nothing has few aligned targets.
-        unwound.or_else(|| self.nearest_called(at).max(self.nearest_prologue(code, at)))
+        unwound.or_else(|| self.nearest_called(at).max(self.nearest_prologue(image, at)))
     }
 
     fn nearest_called(&self, at: u64) -> Option<Function> {
         let next = self.called.partition_point(|target| *target <= at);
         let start = *self.called.get(next.checked_sub(1)?)?;
-        (at - start < LONGEST).then(|| Function { start, end: self.called.get(next).copied() })
+        (at - start < LONGEST).then(|| Function { start, end: self.called.get(next).copied(), is_part: false })
     }
 
-    fn nearest_prologue(&self, code: &[Piece], at: u64) -> Option<Function> {
-        let piece = code.iter().find(|piece| piece.contains(at)).filter(|_| self.prologue)?;
-        let before = &piece.bytes[..(at - piece.address) as usize];
-        let window = &before[before.len().saturating_sub(LONGEST as usize)..];
-        let within = memchr::memmem::rfind(window, PUSH_FRAME)?;
-        Some(Function { start: at - (window.len() - within) as u64, end: None })
+    fn nearest_prologue(&self, image: &Image<'_>, at: u64) -> Option<Function> {
+        let before = image.around(at, LONGEST, 0).filter(|_| self.prologue)?;
+        let within = memchr::memmem::rfind(&before.bytes, PUSH_FRAME)?;
+        Some(Function { start: before.address + within as u64, end: None, is_part: false })
     }
 }
 
 /// Targets of direct calls in a range, aligned as compilers align functions.
-fn called(machine: Machine, code: &[Piece], from: u64, to: u64) -> Vec<u64> {
+fn called(image: &Image<'_>, from: u64, to: u64) -> Result<Vec<u64>, ResolveError> {
+    let mut called = Vec::new();
     let wanted = |target: &u64| target.is_multiple_of(16) && (from..=to).contains(target);
-    let mut called: Vec<u64> = match machine {
-        Machine::X86_64 => code.iter().flat_map(|piece| x86::calls(piece).filter(wanted)).collect(),
-        Machine::Aarch64 => code.iter().flat_map(|piece| arm64::calls(piece).filter(wanted)).collect(),
-    };
+    image.code(|piece| match image.machine {
+        Machine::X86_64 => called.extend(x86::calls(piece).filter(wanted)),
+        Machine::Aarch64 => called.extend(arm64::calls(piece).filter(wanted)),
+    })?;
     called.sort_unstable();
     called.dedup();
-    called
-}
-
-/// Those of the addresses that are called directly somewhere. Other parts of a function that the compiler moved away (errors,
-/// mostly) look like functions of their own to the unwind table, but are only jumped to.
-pub(super) fn are_called(machine: Machine, code: &[Piece], mut starts: Vec<u64>) -> Vec<u64> {
-    let mut called = Vec::new();
-    for piece in code {
-        let mut take = |target: u64| {
-            if let Some(at) = starts.iter().position(|start| *start == target) {
-                called.push(starts.swap_remove(at));
-            }
-            starts.is_empty()
-        };
-        let _ = match machine {
-            Machine::X86_64 => x86::calls(piece).any(&mut take),
-            Machine::Aarch64 => arm64::calls(piece).any(&mut take),
-        };
-    }
-    called
+    Ok(called)
 }
 
 /// The index of the unwind table (`.eh_frame_hdr`): pairs of a function's start and its entry, sorted, as distances from the
@@ -128,18 +108,26 @@ impl Unwind {
             if pair(middle)?.0 <= at { low = middle + 1 } else { high = middle }
         }
         let (start, entry) = pair(low.checked_sub(1)?)?;
-        let end = start.checked_add(self.length(image, start, entry)?)?;
-        (at < end).then_some(Function { start, end: Some(end) })
+        let bytes = image.at(entry, 32)?;
+        let (length, is_part) = described(&bytes, start.wrapping_sub(entry))?;
+        let end = start.checked_add(length)?;
+        (at < end).then_some(Function { start, end: Some(end), is_part })
     }
+}
 
-    /// The length of a function from its entry: length, distance to the common part, start, length, 4 bytes each. Other
-    /// encodings exist; the start tells whether this is the usual one.
-    fn length(&self, image: &Image<'_>, start: u64, entry: u64) -> Option<u64> {
-        let bytes = image.at(entry, 16)?;
-        let field = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        let begins = entry.wrapping_add(8).wrapping_add_signed(i64::from(field(8)? as i32));
-        (begins == start).then(|| field(12).map(u64::from))?
+/// Length of a function and whether it is only a part of one, from its entry in `.eh_frame`: length of the entry, distance to
+/// the common part, start, length, 4 bytes each; extra data after its length; instructions. Other encodings exist; the start
+/// (relative to the entry's) tells whether this is the usual one.
+fn described(entry: &[u8], start: u64) -> Option<(u64, bool)> {
+    let field = |at: usize| Some(u32::from_le_bytes(*entry.get(at..)?.first_chunk()?));
+    if 8_u64.wrapping_add_signed(i64::from(field(8)? as i32)) != start {
+        return None;
     }
+    // At the first byte of a function the frame is as the caller made it. An entry that begins with a change of it, before any
+    // step forward (opcodes 2 to 4 and 0x40 to 0x7f; 0 is padding), describes the middle of one.
+    let extra = entry.get(16).map_or(0, |length| usize::from(*length));
+    let is_part = entry.get(17 + extra).is_some_and(|opcode| !matches!(opcode, 0 | 2..=4 | 0x40..=0x7f));
+    Some((u64::from(field(12)?), is_part))
 }
 
 #[cfg(test)]
@@ -148,28 +136,24 @@ mod tests {
 
     #[test]
     fn a_function_starts_where_it_is_called() {
-        // At 0x1000: call 0x1020; call 0x1011 (no start: not aligned)
-        let code = [Piece { address: 0x1000, bytes: vec![0xe8, 0x1b, 0, 0, 0, 0xe8, 0x07, 0, 0, 0] }];
-        let called = called(Machine::X86_64, &code, 0, 0x2000);
-        let functions = Functions { unwind: None, called, prologue: false };
-        assert_eq!(functions.nearest_called(0x1034), Some(Function { start: 0x1020, end: None }));
+        let functions = Functions { unwind: None, called: vec![0x1020, 0x1080], prologue: false };
+        let function = Function { start: 0x1020, end: Some(0x1080), is_part: false };
+        assert_eq!(functions.nearest_called(0x1034), Some(function));
         assert_eq!(functions.nearest_called(0x101f), None);
-        assert_eq!(functions.nearest_called(0x1020 + LONGEST), None);
+        assert_eq!(functions.nearest_called(0x1080 + LONGEST), None);
     }
 
     #[test]
-    fn what_is_only_jumped_to_is_not_called() {
-        // At 0x1000: call 0x1020; jmp 0x1030
-        let code = [Piece { address: 0x1000, bytes: vec![0xe8, 0x1b, 0, 0, 0, 0xe9, 0x26, 0, 0, 0] }];
-        assert_eq!(are_called(Machine::X86_64, &code, vec![0x1020, 0x1030]), [0x1020]);
-    }
-
-    #[test]
-    fn a_frame_is_a_start_of_last_resort() {
-        let bytes = [&[0x90; 16][..], PUSH_FRAME, &[0x90; 16]].concat();
-        let code = [Piece { address: 0x1000, bytes }];
-        let functions = Functions { unwind: None, called: Vec::new(), prologue: true };
-        assert_eq!(functions.nearest_prologue(&code, 0x1020), Some(Function { start: 0x1010, end: None }));
-        assert_eq!(functions.nearest_prologue(&code, 0x1008), None);
+    fn a_part_of_a_function_has_a_frame_from_its_first_byte() {
+        let entry = |instructions: [u8; 3]| {
+            let mut entry = [[24, 0, 0, 0], [28, 0, 0, 0], [0xf8, 0x0f, 0, 0], [0x42, 0, 0, 0]].concat();
+            entry.extend([&[0][..], &instructions, &[0; 8]].concat());
+            entry
+        };
+        // Step 1, frame of 16; frame of 96, step 1.
+        assert_eq!(described(&entry([0x41, 0x0e, 0x10]), 0x1000), Some((0x42, false)));
+        assert_eq!(described(&entry([0x0e, 0x60, 0x41]), 0x1000), Some((0x42, true)));
+        assert_eq!(described(&entry([0x41, 0x0e, 0x10]), 0x1001), None);
+        assert_eq!(described(&[0; 9], 0), None);
     }
 }

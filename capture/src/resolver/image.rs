@@ -11,6 +11,9 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+/// Code is looked at in windows of this size, which overlap by what two instructions that belong together may be apart.
+const WINDOW: u64 = 1 << 20;
+const OVERLAP: u64 = 64;
 /// More code than this in one file is not read.
 const MOST_CODE: u64 = 1 << 30;
 /// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
@@ -34,10 +37,6 @@ impl Piece {
     /// The bytes from an address on.
     pub(super) fn from(&self, address: u64) -> Option<&[u8]> {
         self.bytes.get(usize::try_from(address.checked_sub(self.address)?).ok()?..)
-    }
-
-    pub(super) fn contains(&self, address: u64) -> bool {
-        self.from(address).is_some_and(|rest| !rest.is_empty())
     }
 }
 
@@ -69,10 +68,13 @@ impl<'data> Image<'data> {
 
     /// Where the byte at an address is in the file.
     pub(super) fn offset(&self, address: u64) -> Option<u64> {
-        self.loaded().find_map(|(_, from, size, offset)| {
-            let within = address.checked_sub(from)?;
-            (within < size).then(|| offset.checked_add(within))?
-        })
+        let (_, from, _, offset) = self.holding(address)?;
+        Some(offset + (address - from))
+    }
+
+    /// The loaded part that an address is in.
+    fn holding(&self, address: u64) -> Option<(bool, u64, u64, u64)> {
+        self.loaded().find(|(_, from, size, _)| address.checked_sub(*from).is_some_and(|within| within < *size))
     }
 
     /// Loaded parts: whether executable, address, size in the file, offset.
@@ -81,7 +83,7 @@ impl<'data> Image<'data> {
         loaded.filter_map(|segment| {
             let (address, offset) = (segment.p_vaddr(self.endian), segment.p_offset(self.endian));
             let size = segment.p_filesz(self.endian).min(self.length.checked_sub(offset)?);
-            address.checked_add(size)?;
+            (address.checked_add(size)?, offset.checked_add(size)?);
             let executable = segment.p_flags(self.endian) & object::elf::PF_X != 0;
             (size > 0).then_some((executable, address, size, offset))
         })
@@ -103,26 +105,35 @@ impl<'data> Image<'data> {
         ranges
     }
 
-    /// Whether an address is in an executable segment.
-    pub(super) fn is_code(&self, address: u64) -> bool {
-        self.loaded().any(|(code, from, size, _)| code && address.checked_sub(from).is_some_and(|within| within < size))
-    }
-
-    /// All executable bytes.
-    pub(super) fn code(&self) -> Result<Vec<Piece>, ResolveError> {
+    /// Shows all executable bytes, in windows that overlap by a few instructions.
+    pub(super) fn code(&self, mut look: impl FnMut(&Piece)) -> Result<(), ResolveError> {
         let parts: Vec<_> = self.loaded().filter(|(code, ..)| *code).collect();
         if parts.iter().map(|(_, _, size, _)| u128::from(*size)).sum::<u128>() > u128::from(MOST_CODE) {
             return Err(ResolveError::TooLarge { what: "code", limit: MOST_CODE });
         }
-        let piece = |(_, address, size, offset)| Ok(Piece { address, bytes: self.bytes(offset, size)? });
-        parts.into_iter().map(piece).collect()
+        let mut window = Piece { address: 0, bytes: Vec::new() };
+        for (_, address, size, offset) in parts {
+            for start in (0..size).step_by(WINDOW as usize) {
+                window.address = address + start;
+                window.bytes.resize((size - start).min(WINDOW + OVERLAP) as usize, 0);
+                self.read(offset + start, &mut window.bytes)?;
+                look(&window);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes around an address, as far as its segment goes.
+    pub(super) fn around(&self, address: u64, before: u64, after: u64) -> Option<Piece> {
+        let (_, from, size, offset) = self.holding(address)?;
+        let start = address.saturating_sub(before).max(from);
+        let end = address.saturating_add(after).min(from + size);
+        Some(Piece { address: start, bytes: self.bytes(offset + (start - from), end - start).ok()? })
     }
 
     /// Up to `size` bytes at an address; fewer where the segment ends.
     pub(super) fn at(&self, address: u64, size: u64) -> Option<Vec<u8>> {
-        let (_, from, length, offset) = self
-            .loaded()
-            .find(|(_, from, length, _)| address.checked_sub(*from).is_some_and(|within| within < *length))?;
+        let (_, from, length, offset) = self.holding(address)?;
         let within = address - from;
         self.bytes(offset + within, size.min(length - within).min(LARGEST_TABLE)).ok()
     }

@@ -122,15 +122,11 @@ fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveEr
     let is_new = |library| !named.iter().any(|stack| stack.library == library);
     let boring = Some(boring).filter(|places| !places.is_empty() && is_new(Library::Boringssl));
     let aws = Some(aws).filter(|places| !places.is_empty());
-    if boring.is_none() && aws.is_none() {
-        return Ok(stacks);
-    }
-    let code = image.code()?;
     if let Some(places) = boring {
-        stacks.push(boringssl::find(image, &code, places));
+        stacks.push(boringssl::find(image, places)?);
     }
     if let Some(places) = aws {
-        stacks.push(awslc::find(image, &code, places));
+        stacks.push(awslc::find(image, places)?);
     }
     Ok(stacks)
 }

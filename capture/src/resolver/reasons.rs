@@ -5,12 +5,15 @@
 //! is in the one before it and the line in the one after it.
 
 use super::arm64;
-use super::functions::{self, Function, Functions};
+use super::functions::{Function, Functions};
 use super::image::{Image, Machine, Piece};
 use super::references::{self, Reference};
 use super::x86;
-use super::{Site, Stack, entry};
+use super::{ResolveError, Site, Stack, entry};
 use std::collections::BTreeMap;
+
+/// Bytes before and after a reference that may set the other arguments.
+const CONTEXT: u64 = 128;
 
 /// What is known of the registers of arguments, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,35 +50,32 @@ impl Reporter {
 }
 
 /// Functions that report errors in a source file whose name is at one of the addresses.
-pub(super) fn reporters(image: &Image<'_>, code: &[Piece], names: &[u64], prologue: bool) -> Vec<Reporter> {
-    let references = references::find(image, code, names);
-    let functions = Functions::around(image, code, &references, prologue);
+pub(super) fn reporters(image: &Image<'_>, names: &[u64], prologue: bool) -> Result<Vec<Reporter>, ResolveError> {
+    let references = references::find(image, names)?;
+    let functions = Functions::around(image, &references, prologue)?;
     let mut reporters = BTreeMap::new();
     for reference in references {
-        let Some(piece) = code.iter().find(|piece| piece.contains(reference.at)) else { continue };
-        let Some(function) = functions.of(image, code, reference.at) else { continue };
-        let report = report(image.machine, piece, &reference);
+        let Some(piece) = image.around(reference.at, CONTEXT, CONTEXT) else { continue };
+        let Some(function) = functions.of(image, reference.at) else { continue };
+        let report = report(image.machine, &piece, &reference);
         let reporter = reporters.entry(function.start).or_insert_with(|| Reporter { function, reports: Vec::new() });
         reporter.reports.push(report);
     }
-    reporters.into_values().collect()
+    Ok(reporters.into_values().collect())
 }
 
 /// Puts a probe at the entry of a function that was found, if it is one.
-pub(super) fn add(image: &Image<'_>, code: &[Piece], stack: &mut Stack, found: &[(&Reporter, u64, &'static str)]) {
-    let starts = found.iter().map(|(reporter, ..)| reporter.function.start).collect();
-    let called = functions::are_called(image.machine, code, starts);
-    for (reporter, cookie, name) in found {
-        let start = reporter.function.start;
-        if !called.contains(&start) {
-            stack.why.push(format!("{name}: what was found at {start:#x} is never called: a part of a function"));
-            continue;
-        }
-        let at = entry::cheapest(image, start);
-        if let Some(offset) = image.offset(at) {
-            stack.why.push(format!("{name} at {at:#x}: {}", entry::cost(image, at)));
-            stack.sites.push(Site::new(offset, *cookie, name));
-        }
+pub(super) fn add(image: &Image<'_>, stack: &mut Stack, reporter: &Reporter, cookie: u64, name: &'static str) {
+    let start = reporter.function.start;
+    if reporter.function.is_part {
+        // Its stack is that of a function which is well under way.
+        stack.why.push(format!("{name}: what was found at {start:#x} is a part of it that the compiler moved away"));
+        return;
+    }
+    let at = entry::cheapest(image, start);
+    if let Some(offset) = image.offset(at) {
+        stack.why.push(format!("{name} at {at:#x}: {}", entry::cost(image, at)));
+        stack.sites.push(Site::new(offset, cookie, name));
     }
 }
 

@@ -3,8 +3,8 @@
 //! One linear pass over the code for the few bytes that all of these have in common; what looks like a reference and is none
 //! does no harm, since its neighbours say nothing that makes sense.
 
-use super::arm64;
 use super::image::{Image, Machine, Piece};
+use super::{ResolveError, arm64};
 use memchr::memmem;
 
 /// More references than this to one string are not looked at.
@@ -19,21 +19,21 @@ pub(super) struct Reference {
 }
 
 /// References to any of the addresses, by place.
-pub(super) fn find(image: &Image<'_>, code: &[Piece], wanted: &[u64]) -> Vec<Reference> {
+pub(super) fn find(image: &Image<'_>, wanted: &[u64]) -> Result<Vec<Reference>, ResolveError> {
     let mut found = Vec::new();
-    for piece in code {
-        match image.machine {
-            Machine::X86_64 => {
-                relative(piece, wanted, &mut found);
-                absolute(piece, wanted, &mut found);
-            }
-            Machine::Aarch64 => arm64::references(piece, wanted, &mut found),
+    image.code(|piece| match image.machine {
+        _ if found.len() >= MOST => {}
+        Machine::X86_64 => {
+            relative(piece, wanted, &mut found);
+            absolute(piece, wanted, &mut found);
         }
-    }
+        Machine::Aarch64 => arm64::references(piece, wanted, &mut found),
+    })?;
+    // Some were seen in two windows.
     found.sort_unstable();
     found.dedup();
     found.truncate(MOST);
-    found
+    Ok(found)
 }
 
 /// `lea r64, [rip + displacement]`: 48 or 4c, 8d, a mod-rm byte with mode 0 and base 5, four bytes.
