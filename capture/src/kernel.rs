@@ -63,7 +63,7 @@ fn print(_level: PrintLevel, message: String) {
 fn load_with(attach: Attach, storage: &mut MaybeUninit<OpenObject>) -> libbpf_rs::Result<AgentsightSkel<'_>> {
     let mut open = AgentsightSkelBuilder::default().open(storage)?;
     open.progs.tls_session.set_autoload(attach == Attach::Session);
-    open.progs.tls_entry_multi.set_autoload(attach == Attach::Multi);
+    open.progs.tls_entry_multi.set_autoload(attach != Attach::Perf);
     open.progs.tls_return_multi.set_autoload(attach == Attach::Multi);
     open.progs.tls_entry.set_autoload(attach == Attach::Perf);
     open.progs.tls_return.set_autoload(attach == Attach::Perf);

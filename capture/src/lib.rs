@@ -10,7 +10,6 @@
 mod clock;
 mod command;
 mod drain;
-mod elf;
 mod error;
 mod kernel;
 mod libraries;
@@ -19,6 +18,7 @@ mod preflight;
 mod prober;
 mod procfs;
 mod recorder;
+pub mod resolver;
 mod session;
 mod signals;
 mod state;

@@ -1,9 +1,8 @@
 //! Attaches probes to binaries: to each file once, whatever names and processes it has.
 
-use crate::elf::{self, Function};
 use crate::kernel::{Attach, Kernel};
 use crate::procfs;
-use agentsight_bpf::function;
+use crate::resolver::{self, Binary, Site};
 use agentsight_formats::record::{self, Json, kind};
 use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
 use std::collections::HashSet;
@@ -38,8 +37,9 @@ impl Prober {
             return None;
         }
         // Scripts and other things that are no ELF file of this machine have no TLS functions.
-        let binary = elf::read(file).ok().filter(|binary| !binary.functions.is_empty())?;
-        match attach(kernel, path, &binary.functions) {
+        let binary = resolver::resolve(&file).ok().filter(|binary| binary.sites().next().is_some())?;
+        let sites: Vec<&Site> = binary.sites().collect();
+        match attach(kernel, path, &sites) {
             Ok(links) => {
                 self.links.extend(links);
                 self.probed.push(name.to_owned());
@@ -74,52 +74,56 @@ impl Prober {
     }
 }
 
-fn attach(kernel: &Kernel<'_>, path: &Path, functions: &[Function]) -> libbpf_rs::Result<Vec<Link>> {
+fn attach(kernel: &Kernel<'_>, path: &Path, sites: &[&Site]) -> libbpf_rs::Result<Vec<Link>> {
     let progs = &kernel.skel.progs;
-    let multi = |program: &libbpf_rs::ProgramMut<'_>, functions: &[&Function], retprobe, session| {
+    let multi = |program: &libbpf_rs::ProgramMut<'_>, sites: &[&Site], retprobe, session| {
+        if sites.is_empty() {
+            return Ok(None);
+        }
         let options = UprobeMultiOpts {
-            offsets: functions.iter().map(|function| function.offset as usize).collect(),
-            cookies: functions.iter().map(|function| function.cookie).collect(),
+            offsets: sites.iter().map(|site| site.offset as usize).collect(),
+            cookies: sites.iter().map(|site| site.cookie).collect(),
             retprobe,
             session,
             ..UprobeMultiOpts::default()
         };
-        program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", options)
+        program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", options).map(Some)
     };
-    let all: Vec<&Function> = functions.iter().collect();
-    let returning: Vec<&Function> = functions.iter().filter(|function| returns(function)).collect();
+    let (returning, entering): (Vec<&Site>, Vec<&Site>) = sites.iter().copied().partition(|site| site.wants_return());
     match kernel.attach {
-        Attach::Session => Ok(vec![multi(&progs.tls_session, &all, false, true)?]),
-        Attach::Multi => Ok(vec![
-            multi(&progs.tls_return_multi, &returning, true, false)?,
-            multi(&progs.tls_entry_multi, &all, false, false)?,
-        ]),
+        Attach::Session => {
+            let links = [
+                multi(&progs.tls_session, &returning, false, true)?,
+                multi(&progs.tls_entry_multi, &entering, false, false)?,
+            ];
+            Ok(links.into_iter().flatten().collect())
+        }
+        Attach::Multi => {
+            let links = [
+                multi(&progs.tls_return_multi, &returning, true, false)?,
+                multi(&progs.tls_entry_multi, sites, false, false)?,
+            ];
+            Ok(links.into_iter().flatten().collect())
+        }
         Attach::Perf => {
-            let perf = |program: &libbpf_rs::ProgramMut<'_>, function: &Function, retprobe| {
-                let options = UprobeOpts { cookie: function.cookie, retprobe, ..UprobeOpts::default() };
-                program.attach_uprobe_with_opts(ANY_PROCESS, path, function.offset as usize, options)
+            let perf = |program: &libbpf_rs::ProgramMut<'_>, site: &Site, retprobe| {
+                let options = UprobeOpts { cookie: site.cookie, retprobe, ..UprobeOpts::default() };
+                program.attach_uprobe_with_opts(ANY_PROCESS, path, site.offset as usize, options)
             };
-            let returns = returning.iter().map(|function| perf(&progs.tls_return, function, true));
-            let entries = all.iter().map(|function| perf(&progs.tls_entry, function, false));
+            let returns = returning.iter().map(|site| perf(&progs.tls_return, site, true));
+            let entries = sites.iter().map(|site| perf(&progs.tls_entry, site, false));
             returns.chain(entries).collect()
         }
     }
 }
 
-/// Whether the return of a function says something.
-fn returns(function: &Function) -> bool {
-    function.cookie != function::SSL_FREE
-}
-
-fn probe_record(name: &Path, binary: &elf::Binary, attach: Attach) -> Vec<u8> {
-    let functions: Vec<_> = binary
-        .functions
-        .iter()
-        .map(|function| serde_json::json!({"name": function.name, "offset": function.offset}))
-        .collect();
+fn probe_record(name: &Path, binary: &Binary, attach: Attach) -> Vec<u8> {
+    let functions: Vec<_> =
+        binary.sites().map(|site| serde_json::json!({"name": site.name, "offset": site.offset})).collect();
+    let libraries: Vec<_> = binary.stacks.iter().map(|stack| stack.library.name()).collect();
     let json = serde_json::json!({
-        "path": name.to_string_lossy(), "build_id": binary.build_id, "library": "openssl", "attach": attach.name(),
-        "functions": functions,
+        "path": name.to_string_lossy(), "build_id": binary.build_id, "library": libraries.join(" "),
+        "attach": attach.name(), "functions": functions,
     });
     json_record(kind::PROBE, &json)
 }

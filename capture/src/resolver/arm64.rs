@@ -1,0 +1,141 @@
+//! The arm64 halves of the methods: instructions are words of four bytes, and those that matter have fixed bit patterns.
+
+use super::image::Piece;
+use super::reasons::Constants;
+use super::references::{MOST, Reference};
+
+pub(super) const RET: u32 = 0xd65f_03c0;
+/// An `add` follows its `adrp` within so many instructions.
+const PAIR: usize = 12;
+/// Arguments of an error report are set within so many instructions of the file name's.
+const BEFORE: usize = 10;
+const AFTER: usize = 8;
+
+/// The words of some code.
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+}
+
+fn word(piece: &Piece, index: usize) -> Option<u32> {
+    let bytes = piece.bytes.get(index.checked_mul(4)?..)?.first_chunk::<4>()?;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+fn signed(value: u32, bits: u32) -> i64 {
+    i64::from((value << (32 - bits)) as i32 >> (32 - bits))
+}
+
+/// `adrp x, page` with an `add x', x, rest` soon after it.
+pub(super) fn references(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
+    for (index, adrp) in words(&piece.bytes).enumerate() {
+        if adrp & 0x9f00_0000 != 0x9000_0000 {
+            continue;
+        }
+        let here = piece.address.wrapping_add(index as u64 * 4);
+        let pages = signed((adrp >> 5 & 0x7_ffff) << 2 | adrp >> 29 & 3, 21);
+        let page = (here & !0xfff).wrapping_add_signed(pages << 12);
+        if !wanted.iter().any(|address| address & !0xfff == page) {
+            continue;
+        }
+        let adds = |add: u32| add & 0xffc0_0000 == 0x9100_0000 && add >> 5 & 31 == adrp & 31;
+        let pair = (index + 1..index + PAIR).find(|at| word(piece, *at).is_some_and(adds));
+        let Some((at, add)) = pair.and_then(|at| Some((at, word(piece, at)?))) else { continue };
+        if wanted.contains(&(page + u64::from(add >> 10 & 0xfff))) {
+            let register = (add & 31) as usize;
+            found.push(Reference { at: piece.address.wrapping_add(at as u64 * 4), register });
+        }
+        if found.len() >= MOST {
+            return;
+        }
+    }
+}
+
+/// The constants in registers at the call or jump that follows a reference.
+pub(super) fn constants(piece: &Piece, reference: &Reference) -> Constants {
+    let mut constants = [None; 32];
+    let here = (reference.at.wrapping_sub(piece.address) / 4) as usize;
+    for index in here.saturating_sub(BEFORE)..=here.saturating_add(AFTER) {
+        let Some(word) = word(piece, index) else { break };
+        if is_branch(word) {
+            if index > here {
+                break;
+            }
+            // What comes after a jump is reached from elsewhere, and a call leaves nothing of its arguments.
+            constants = [None; 32];
+        }
+        match word {
+            _ if word & 0xffe0_0000 == 0x5280_0000 => constants[(word & 31) as usize] = Some(word >> 5 & 0xffff),
+            _ if word & 0xffff_ffe0 == 0x2a1f_03e0 => constants[(word & 31) as usize] = Some(0),
+            _ => {}
+        }
+    }
+    // x0 to x7 are the arguments.
+    let mut arguments = Constants::default();
+    arguments.0.copy_from_slice(&constants[..8]);
+    arguments
+}
+
+/// `b`, `bl` or `ret`.
+fn is_branch(word: u32) -> bool {
+    word & 0x7c00_0000 == 0x1400_0000 || word == RET
+}
+
+/// Targets of `bl`.
+pub(super) fn calls(piece: &Piece) -> impl Iterator<Item = u64> + '_ {
+    words(&piece.bytes).enumerate().filter(|(_, word)| word & 0xfc00_0000 == 0x9400_0000).map(|(index, word)| {
+        piece.address.wrapping_add(index as u64 * 4).wrapping_add_signed(signed(word & 0x3ff_ffff, 26) * 4)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(words: &[u32]) -> Piece {
+        Piece { address: 0x1_0000, bytes: words.iter().flat_map(|word| word.to_le_bytes()).collect() }
+    }
+
+    #[test]
+    fn a_page_and_its_rest_make_an_address() {
+        // adrp x3, +1 page; nop; add x3, x3, #0x234
+        let code = piece(&[0xb000_0003, 0xd503_201f, 0x9108_d063]);
+        let mut found = Vec::new();
+        references(&code, &[0x1_1234], &mut found);
+        assert_eq!(found, [Reference { at: 0x1_0008, register: 3 }]);
+        found.clear();
+        references(&code, &[0x1_1238], &mut found);
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn a_page_may_lie_before_the_code() {
+        // adrp x3, -1 page; add x3, x3, #0
+        let mut found = Vec::new();
+        references(&piece(&[0xf0ff_ffe3, 0x9100_0063]), &[0xf000], &mut found);
+        assert_eq!(found, [Reference { at: 0x1_0004, register: 3 }]);
+    }
+
+    #[test]
+    fn constants_are_those_of_the_next_call() {
+        // mov w2, #1; bl; mov w2, #226; add x3, x3, #0; mov w4, #1234; mov w1, wzr; bl; mov w2, #9
+        let code = piece(&[
+            0x5280_0022,
+            0x9400_0000,
+            0x5280_1c42,
+            0x9100_0063,
+            0x5280_9a44,
+            0x2a1f_03e1,
+            0x9400_0000,
+            0x5280_0122,
+        ]);
+        let constants = constants(&code, &Reference { at: 0x1_000c, register: 3 });
+        assert_eq!(constants.0, [None, Some(0), Some(226), None, Some(1234), None, None, None]);
+    }
+
+    #[test]
+    fn calls_go_forward_and_back() {
+        // bl +8; bl -4
+        let code = piece(&[0x9400_0002, 0x97ff_ffff]);
+        assert_eq!(calls(&code).collect::<Vec<_>>(), [0x1_0008, 0x1_0000]);
+    }
+}

@@ -1,0 +1,87 @@
+//! BoringSSL without symbols (Bun and what is compiled with it): its functions are known by the errors they report in
+//! `ssl/ssl_lib.cc`. The connection's end cannot be told this way and is not probed.
+
+use super::cookie::{Library, cookie, count, op};
+use super::image::Image;
+use super::reasons::{self, Reporter};
+use super::{ResolveError, Stack, search};
+
+/// The source file, as its name ends.
+pub(super) const ANCHOR: &[u8] = b"ssl/ssl_lib.cc\0";
+const METHOD: &str = "reason codes";
+
+/// `SSL_R_UNINITIALIZED`, `SSL_R_SSL_HANDSHAKE_FAILURE`, `SSL_R_BAD_LENGTH`, `SSL_R_CONNECTION_TYPE_NOT_SET` and
+/// `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`, in BoringSSL's ssl.h and err.h.
+const UNINITIALIZED: u32 = 226;
+const HANDSHAKE_FAILURE: u32 = 215;
+const BAD_LENGTH: u32 = 111;
+const TYPE_NOT_SET: u32 = 134;
+const NOT_CALLED: u32 = 66;
+
+/// Looks for the functions, given where the file's name was found.
+pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Result<Stack, ResolveError> {
+    let mut stack = Stack::new(Library::Boringssl, METHOD);
+    let names = search::starts(image, anchors);
+    let reporters = reasons::reporters(image, &names, false)?;
+    let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
+    stack.why.push(format!("ssl/ssl_lib.cc is named {reports} times in {} functions", reporters.len()));
+    let writes = |reporter: &&Reporter| reporter.has_all(&[UNINITIALIZED, HANDSHAKE_FAILURE, BAD_LENGTH]);
+    let Some(write) = one(&mut stack, "SSL_write {226,215,111}", reporters.iter().filter(writes).collect()) else {
+        return Ok(stack);
+    };
+    let handshakes = reporters.iter().filter(|reporter| reporter.has(TYPE_NOT_SET)).collect();
+    let handshake = one(&mut stack, "SSL_do_handshake {134}", handshakes);
+    let read = read(&mut stack, &reporters, write);
+    let found = [
+        (Some(write), op::WRITE, "SSL_write"),
+        (read, op::READ, "SSL_read"),
+        (handshake, op::HANDSHAKE, "SSL_do_handshake"),
+    ];
+    for (reporter, op, name) in found {
+        if let Some(reporter) = reporter {
+            reasons::add(image, &mut stack, reporter, cookie(Library::Boringssl, op, count::RETURNED), name);
+        }
+    }
+    Ok(stack)
+}
+
+/// `SSL_read` reports nothing but that it was called for QUIC, on a line between those of `ssl_read_impl` and `SSL_write`.
+fn read<'found>(stack: &mut Stack, reporters: &'found [Reporter], write: &Reporter) -> Option<&'found Reporter> {
+    let implements = |reporter: &&Reporter| {
+        reporter.has_all(&[UNINITIALIZED, HANDSHAKE_FAILURE])
+            && !reporter.has(BAD_LENGTH)
+            && !reporter.has(TYPE_NOT_SET)
+    };
+    let below = one(stack, "ssl_read_impl {226,215}", reporters.iter().filter(implements).collect())?;
+    let (first, last) =
+        (below.lines(HANDSHAKE_FAILURE).max()?, write.reports.iter().filter_map(|report| report.line).min()?);
+    let reads = |reporter: &&Reporter| {
+        reporter.reports.len() == 1 && reporter.lines(NOT_CALLED).any(|line| first < line && line < last)
+    };
+    let mut found: Vec<_> = reporters.iter().filter(reads).collect();
+    // SSL_peek shares the line where the compiler copied it into SSL_read, which does more.
+    let size = |reporter: &&Reporter| reporter.function.end.map_or(0, |end| end - reporter.function.start);
+    found.sort_by_key(|reporter| std::cmp::Reverse(size(reporter)));
+    match found[..] {
+        [larger, smaller] if size(&larger) > size(&smaller) => {
+            stack.why.push("SSL_read {66}: the larger of two functions; the other is SSL_peek".to_owned());
+            Some(larger)
+        }
+        _ => one(stack, &format!("SSL_read {{66}}, lines {first} to {last}"), found),
+    }
+}
+
+/// The one function that was looked for; that there is none, or more than one, is said.
+fn one<'found>(stack: &mut Stack, what: &str, found: Vec<&'found Reporter>) -> Option<&'found Reporter> {
+    match found[..] {
+        [only] => Some(only),
+        [] => {
+            stack.why.push(format!("{what}: no function reports these errors"));
+            None
+        }
+        _ => {
+            stack.why.push(format!("{what}: {} functions report these errors", found.len()));
+            None
+        }
+    }
+}

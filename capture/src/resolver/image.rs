@@ -1,0 +1,190 @@
+//! An ELF file as the resolver sees it: headers that are parsed, and ranges of bytes that are read when they are wanted.
+//!
+//! Nothing is mapped: a file that somebody cuts short under a mapping would end the capturer with a signal. Everything that
+//! a file claims of itself is taken as a claim: sizes are bounded before memory is asked for.
+
+use super::ResolveError;
+use object::elf::{FileHeader64, ProgramHeader64};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable};
+use object::{Endianness, ReadCache};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+/// Code is looked at in windows of this size, which overlap by what two instructions that belong together may be apart.
+const WINDOW: u64 = 1 << 20;
+const OVERLAP: u64 = 64;
+/// More code than this in one file is not read.
+const MOST_CODE: u64 = 1 << 30;
+/// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
+pub(super) const LARGEST_TABLE: u64 = 1 << 28;
+
+pub(super) type Data<'data> = &'data ReadCache<&'data File>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    X86_64,
+    Aarch64,
+}
+
+/// Bytes of the file at the address where they are loaded.
+pub(super) struct Piece {
+    pub address: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// The bytes from an address on.
+    pub(super) fn from(&self, address: u64) -> Option<&[u8]> {
+        self.bytes.get(usize::try_from(address.checked_sub(self.address)?).ok()?..)
+    }
+}
+
+pub(super) struct Image<'data> {
+    pub machine: Machine,
+    pub endian: Endianness,
+    pub data: Data<'data>,
+    pub sections: SectionTable<'data, FileHeader64<Endianness>, Data<'data>>,
+    segments: &'data [ProgramHeader64<Endianness>],
+    file: &'data File,
+    length: u64,
+}
+
+impl<'data> Image<'data> {
+    pub(super) fn parse(file: &'data File, data: Data<'data>) -> Result<Self, ResolveError> {
+        let length = file.metadata()?.len();
+        let header = FileHeader64::<Endianness>::parse(data)?;
+        let endian = header.endian()?;
+        let machine = match (endian, header.e_machine(endian)) {
+            (Endianness::Little, object::elf::EM_X86_64) => Machine::X86_64,
+            (Endianness::Little, object::elf::EM_AARCH64) => Machine::Aarch64,
+            (_, machine) => return Err(ResolveError::Machine { machine }),
+        };
+        let segments = header.program_headers(endian, data)?;
+        // A file without a table of sections, or with a damaged one, can run: its segments say what is loaded.
+        let sections = header.sections(endian, data).unwrap_or_default();
+        Ok(Image { machine, endian, data, sections, segments, file, length })
+    }
+
+    /// Where the byte at an address is in the file.
+    pub(super) fn offset(&self, address: u64) -> Option<u64> {
+        let (_, from, _, offset) = self.holding(address)?;
+        Some(offset + (address - from))
+    }
+
+    /// The loaded part that an address is in.
+    fn holding(&self, address: u64) -> Option<(bool, u64, u64, u64)> {
+        self.loaded().find(|(_, from, size, _)| address.checked_sub(*from).is_some_and(|within| within < *size))
+    }
+
+    /// Loaded parts: whether executable, address, size in the file, offset.
+    fn loaded(&self) -> impl Iterator<Item = (bool, u64, u64, u64)> + '_ {
+        let loaded = self.segments.iter().filter(|segment| segment.p_type(self.endian) == object::elf::PT_LOAD);
+        loaded.filter_map(|segment| {
+            let (address, offset) = (segment.p_vaddr(self.endian), segment.p_offset(self.endian));
+            let size = segment.p_filesz(self.endian).min(self.length.checked_sub(offset)?);
+            (address.checked_add(size)?, offset.checked_add(size)?);
+            let executable = segment.p_flags(self.endian) & object::elf::PF_X != 0;
+            (size > 0).then_some((executable, address, size, offset))
+        })
+    }
+
+    /// Ranges of the file that are loaded, as (address, offsets), each byte once.
+    pub(super) fn ranges(&self) -> Vec<(u64, Range<u64>)> {
+        let mut ranges: Vec<_> =
+            self.loaded().map(|(_, address, size, offset)| (address, offset..offset.saturating_add(size))).collect();
+        ranges.sort_by_key(|(_, range)| range.start);
+        let mut end = 0;
+        for (address, range) in &mut ranges {
+            // A file may name the same bytes in a thousand segments; they are read once.
+            let skip = end.max(range.start).min(range.end) - range.start;
+            (*address, range.start) = (*address + skip, range.start + skip);
+            end = end.max(range.end);
+        }
+        ranges.retain(|(_, range)| !range.is_empty());
+        ranges
+    }
+
+    /// Shows all executable bytes, in windows that overlap by a few instructions.
+    pub(super) fn code(&self, mut look: impl FnMut(&Piece)) -> Result<(), ResolveError> {
+        let parts: Vec<_> = self.loaded().filter(|(code, ..)| *code).collect();
+        if parts.iter().map(|(_, _, size, _)| u128::from(*size)).sum::<u128>() > u128::from(MOST_CODE) {
+            return Err(ResolveError::TooLarge { what: "code", limit: MOST_CODE });
+        }
+        let mut window = Piece { address: 0, bytes: Vec::new() };
+        for (_, address, size, offset) in parts {
+            for start in (0..size).step_by(WINDOW as usize) {
+                window.address = address + start;
+                window.bytes.resize((size - start).min(WINDOW + OVERLAP) as usize, 0);
+                self.read(offset + start, &mut window.bytes)?;
+                look(&window);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes around an address, as far as its segment goes.
+    pub(super) fn around(&self, address: u64, before: u64, after: u64) -> Option<Piece> {
+        let (_, from, size, offset) = self.holding(address)?;
+        let start = address.saturating_sub(before).max(from);
+        let end = address.saturating_add(after).min(from + size);
+        Some(Piece { address: start, bytes: self.bytes(offset + (start - from), end - start).ok()? })
+    }
+
+    /// Up to `size` bytes at an address; fewer where the segment ends.
+    pub(super) fn at(&self, address: u64, size: u64) -> Option<Vec<u8>> {
+        let (_, from, length, offset) = self.holding(address)?;
+        let within = address - from;
+        self.bytes(offset + within, size.min(length - within).min(LARGEST_TABLE)).ok()
+    }
+
+    /// Bytes of the file, which may be gone by now.
+    pub(super) fn bytes(&self, offset: u64, size: u64) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    /// Reads into a buffer as much as there is.
+    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
+    /// Address and size of a section.
+    pub(super) fn section(&self, name: &str) -> Option<(u64, u64)> {
+        let (_, section) = self.sections.section_by_name(self.endian, name.as_bytes())?;
+        Some((section.sh_addr(self.endian), section.sh_size(self.endian)))
+    }
+
+    /// Address and size of the first segment of a kind.
+    pub(super) fn segment(&self, kind: u32) -> Option<(u64, u64)> {
+        let segment = self.segments.iter().find(|segment| segment.p_type(self.endian) == kind)?;
+        Some((segment.p_vaddr(self.endian), segment.p_filesz(self.endian)))
+    }
+
+    /// The name that a shared library gives itself.
+    pub(super) fn soname(&self) -> Option<Vec<u8>> {
+        let (entries, strings) = self.sections.dynamic(self.endian, self.data).ok()??;
+        let entry = entries.iter().find(|entry| entry.d_tag(self.endian) == u64::from(object::elf::DT_SONAME))?;
+        let (_, names) = self.sections.iter().enumerate().nth(strings.0)?;
+        let at = names.sh_offset(self.endian).checked_add(entry.d_val(self.endian))?;
+        let mut name = self.bytes(at, 64.min(self.length.checked_sub(at)?)).ok()?;
+        name.truncate(memchr::memchr(0, &name)?);
+        Some(name)
+    }
+
+    /// GNU build id, hexadecimal; empty if there is none.
+    pub(super) fn build_id(&self) -> String {
+        let small = |segment: &&ProgramHeader64<Endianness>| segment.p_filesz(self.endian) < LARGEST_TABLE;
+        for segment in self.segments.iter().filter(small) {
+            let Ok(Some(mut notes)) = segment.notes(self.endian, self.data) else { continue };
+            while let Ok(Some(note)) = notes.next() {
+                if note.name() == object::elf::ELF_NOTE_GNU && note.n_type(self.endian) == object::elf::NT_GNU_BUILD_ID
+                {
+                    return note.desc().iter().map(|byte| format!("{byte:02x}")).collect();
+                }
+            }
+        }
+        String::new()
+    }
+}

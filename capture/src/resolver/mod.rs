@@ -1,0 +1,132 @@
+//! Finds where in a binary TLS plaintext can be seen: file in, list of probe sites out. Nothing is attached here.
+//!
+//! A binary may carry several stacks, and each is looked for in its own way: by symbols where there are any, else by what
+//! cannot be stripped from it (the file names and error codes that BoringSSL and AWS-LC report, the function table that Go's
+//! runtime needs). Every way says why it believes what it says, and an answer that is not certain is no answer: a probe at a
+//! wrong place reads memory that means something else.
+
+mod arm64;
+mod awslc;
+mod boringssl;
+pub mod cookie;
+mod entry;
+mod functions;
+mod image;
+mod named;
+mod reasons;
+mod references;
+mod search;
+mod symbols;
+mod x86;
+
+pub use cookie::Library;
+
+use image::Image;
+use object::ReadCache;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fs::File;
+
+/// Why a file has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    #[error("cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    #[error("no 64-bit ELF file: {0}")]
+    Elf(#[from] object::read::Error),
+    #[error("ELF machine {machine} is neither x86-64 nor arm64")]
+    Machine { machine: u16 },
+    #[error("has more than {limit} bytes of {what}")]
+    TooLarge { what: &'static str, limit: u64 },
+}
+
+/// A place to probe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Site {
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// What the eBPF programs take it for; see [`cookie`].
+    pub cookie: u64,
+    /// The function.
+    pub name: Cow<'static, str>,
+}
+
+impl Site {
+    fn new(offset: u64, cookie: u64, name: &'static str) -> Self {
+        Site { offset, cookie, name: Cow::Borrowed(name) }
+    }
+
+    /// Whether the function's return says something that is not seen otherwise.
+    pub fn wants_return(&self) -> bool {
+        use cookie::op::{AEAD_OPEN, AEAD_OPEN_GATHER, AEAD_SEAL, AEAD_SEAL_SCATTER, NSS_READ, NSS_WRITE, READ, WRITE};
+        let returning = [READ, WRITE, AEAD_SEAL, AEAD_SEAL_SCATTER, AEAD_OPEN, AEAD_OPEN_GATHER, NSS_READ, NSS_WRITE];
+        returning.contains(&cookie::op_of(self.cookie))
+    }
+}
+
+/// A TLS stack in a binary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    pub library: Library,
+    /// How it was found.
+    pub method: Cow<'static, str>,
+    /// By offset; empty where the library is there, but its functions were not found.
+    pub sites: Vec<Site>,
+    /// What was found on the way, or what was not; one line each.
+    pub why: Vec<String>,
+}
+
+impl Stack {
+    fn new(library: Library, method: &'static str) -> Self {
+        Stack { library, method: Cow::Borrowed(method), sites: Vec::new(), why: Vec::new() }
+    }
+}
+
+/// What was found in a binary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binary {
+    /// GNU build id, hexadecimal; empty if there is none.
+    pub build_id: String,
+    pub stacks: Vec<Stack>,
+}
+
+impl Binary {
+    /// The sites of all stacks.
+    pub fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.stacks.iter().flat_map(|stack| &stack.sites)
+    }
+}
+
+/// Looks for TLS stacks in a 64-bit ELF file.
+///
+/// # Errors
+/// When it is not one of a machine that is known, or is damaged.
+pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
+    let data = ReadCache::new(file);
+    let image = Image::parse(file, &data)?;
+    let mut stacks = named::find(&image)?;
+    stacks.extend(anonymous(&image, &stacks)?);
+    let mut seen = std::collections::HashSet::new();
+    for stack in &mut stacks {
+        stack.sites.sort();
+        // Two names of one function are one site, and no two stacks share one.
+        stack.sites.retain(|site| seen.insert(site.offset));
+    }
+    Ok(Binary { build_id: image.build_id(), stacks })
+}
+
+/// Stacks without symbols.
+fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
+    let mut stacks = Vec::new();
+    let [boring, aws] = &search::find(image, &[boringssl::ANCHOR, awslc::ANCHOR])?[..] else { return Ok(stacks) };
+    let is_new = |library| !named.iter().any(|stack| stack.library == library);
+    let boring = Some(boring).filter(|places| !places.is_empty() && is_new(Library::Boringssl));
+    let aws = Some(aws).filter(|places| !places.is_empty());
+    if let Some(places) = boring {
+        stacks.push(boringssl::find(image, places)?);
+    }
+    if let Some(places) = aws {
+        stacks.push(awslc::find(image, places)?);
+    }
+    Ok(stacks)
+}

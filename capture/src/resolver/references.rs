@@ -1,0 +1,107 @@
+//! Where code refers to an address: on x86-64 a RIP-relative `lea` or a `mov` of the 32-bit address, on arm64 `adrp` and `add`.
+//!
+//! One linear pass over the code for the few bytes that all of these have in common; what looks like a reference and is none
+//! does no harm, since its neighbours say nothing that makes sense.
+
+use super::image::{Image, Machine, Piece};
+use super::{ResolveError, arm64};
+use memchr::memmem;
+
+/// More references than this to one string are not looked at.
+pub(super) const MOST: usize = 4096;
+
+/// An instruction that puts a wanted address into a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reference {
+    pub at: u64,
+    /// Number of the register, as the machine counts them.
+    pub register: usize,
+}
+
+/// References to any of the addresses, by place.
+pub(super) fn find(image: &Image<'_>, wanted: &[u64]) -> Result<Vec<Reference>, ResolveError> {
+    let mut found = Vec::new();
+    image.code(|piece| match image.machine {
+        _ if found.len() >= MOST => {}
+        Machine::X86_64 => {
+            relative(piece, wanted, &mut found);
+            absolute(piece, wanted, &mut found);
+        }
+        Machine::Aarch64 => arm64::references(piece, wanted, &mut found),
+    })?;
+    // Some were seen in two windows.
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(MOST);
+    Ok(found)
+}
+
+/// `lea r64, [rip + displacement]`: 48 or 4c, 8d, a mod-rm byte with mode 0 and base 5, four bytes.
+fn relative(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
+    for at in memchr::memchr_iter(0x8d, &piece.bytes) {
+        let Some([prefix @ (0x48 | 0x4c), _, mode, rest @ ..]) =
+            at.checked_sub(1).and_then(|at| piece.bytes.get(at..at + 7))
+        else {
+            continue;
+        };
+        let [a, b, c, d] = *rest else { continue };
+        if mode & 0xc7 != 0x05 {
+            continue;
+        }
+        let next = piece.address.wrapping_add(at as u64 + 6);
+        if wanted.contains(&next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])))) {
+            let register = usize::from(mode >> 3 & 7) + if *prefix == 0x4c { 8 } else { 0 };
+            found.push(Reference { at: next - 7, register });
+        }
+        if found.len() >= MOST {
+            return;
+        }
+    }
+}
+
+/// `mov r32, address`: b8 to bf, perhaps after 41, in programs that are linked to a fixed place.
+fn absolute(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
+    for address in wanted.iter().filter_map(|address| u32::try_from(*address).ok()) {
+        for at in memmem::find_iter(&piece.bytes, &address.to_le_bytes()) {
+            let Some(opcode @ 0xb8..=0xbf) = at.checked_sub(1).map(|at| piece.bytes[at]) else { continue };
+            let high = at.checked_sub(2).is_some_and(|at| piece.bytes[at] == 0x41);
+            let start = piece.address + at as u64 - if high { 2 } else { 1 };
+            found.push(Reference { at: start, register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 } });
+            if found.len() >= MOST {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_address_is_counted_from_the_next_instruction() {
+        // nop; lea rcx,[rip+0x10]
+        let piece = Piece { address: 0x1000, bytes: vec![0x90, 0x48, 0x8d, 0x0d, 0x10, 0, 0, 0] };
+        let mut found = Vec::new();
+        relative(&piece, &[0x1018], &mut found);
+        assert_eq!(found, [Reference { at: 0x1001, register: 1 }]);
+    }
+
+    #[test]
+    fn an_absolute_address_is_moved_into_a_register() {
+        // mov ecx,0x401234; mov r8d,0x401234
+        let bytes = vec![0xb9, 0x34, 0x12, 0x40, 0, 0x41, 0xb8, 0x34, 0x12, 0x40, 0];
+        let mut found = Vec::new();
+        absolute(&Piece { address: 0x1000, bytes }, &[0x40_1234], &mut found);
+        assert_eq!(found, [Reference { at: 0x1000, register: 1 }, Reference { at: 0x1005, register: 8 }]);
+    }
+
+    #[test]
+    fn code_that_is_cut_short_refers_to_nothing() {
+        let mut found = Vec::new();
+        relative(&Piece { address: 0, bytes: vec![0x8d] }, &[0], &mut found);
+        relative(&Piece { address: 0, bytes: vec![0x48, 0x8d, 0x0d, 0] }, &[7], &mut found);
+        absolute(&Piece { address: 0, bytes: vec![0, 0, 0, 0] }, &[0], &mut found);
+        assert_eq!(found, []);
+    }
+}
