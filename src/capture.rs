@@ -54,7 +54,7 @@ pub fn run(args: Args) -> ExitCode {
     let output =
         args.output.unwrap_or_else(|| chrono::Local::now().format("agentsight-%Y%m%d-%H%M%S.asc").to_string().into());
     let options =
-        Options { output, force: args.force, command: args.command, pids: args.pids, duration: args.duration };
+        Options { output, force: args.force, command: args.command, pids: args.pids, duration: args.duration, ..Options::default() };
     match agentsight_capture::capture(&options) {
         Ok(summary) => {
             if !args.quiet {

@@ -14,12 +14,3 @@ pub use skeleton::*;
 
 /// The compiled programs, an ELF object with BTF.
 pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agentsight.bpf.o"));
-
-/// Cookies that tell the TLS programs which function a probe sits on; `enum function` in `programs/tls.c`.
-pub mod function {
-    pub const SSL_READ: u64 = 1;
-    pub const SSL_WRITE: u64 = 2;
-    pub const SSL_READ_EX: u64 = 3;
-    pub const SSL_WRITE_EX: u64 = 4;
-    pub const SSL_FREE: u64 = 5;
-}

@@ -1,10 +1,10 @@
 //! The loaded eBPF programs: which of them this kernel can take, who is recorded, what was lost.
 
-use crate::Error;
+use crate::{Error, Stdio, tracepoints};
 use agentsight_bpf::{AgentsightSkel, AgentsightSkelBuilder};
 use agentsight_formats::record::DropCounter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramType};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramType};
 use std::mem::MaybeUninit;
 
 /// How probes are attached: the cheapest way that the kernel has.
@@ -28,6 +28,22 @@ impl Attach {
     }
 }
 
+/// What the programs are told when they are loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Size of the ring in bytes, a power of 2.
+    pub ring: u32,
+    /// Bytes kept of each transfer; 0 keeps all.
+    pub max_payload: u64,
+    /// Whether connections without TLS are recorded.
+    pub plain: bool,
+    pub stdio: Stdio,
+    /// Processes that get one of these names are recorded.
+    pub comms: Vec<[u8; 16]>,
+    /// Processes in one of these cgroups are recorded; cgroup2's ids.
+    pub cgroups: Vec<u64>,
+}
+
 /// Reasons for a drop that the kernel side counts, per source.
 const DROP_REASONS: u32 = 2;
 
@@ -41,12 +57,15 @@ pub(crate) struct Kernel<'obj> {
 ///
 /// # Errors
 /// [`Error::Load`] when it refuses all.
-pub(crate) fn load(storage: &mut [MaybeUninit<OpenObject>; 3]) -> Result<Kernel<'_>, Error> {
+pub(crate) fn load<'obj>(
+    storage: &'obj mut [MaybeUninit<OpenObject>; 3],
+    settings: &Settings,
+) -> Result<Kernel<'obj>, Error> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, print)));
     let mut refused = None;
     for (attach, storage) in [Attach::Session, Attach::Multi, Attach::Perf].into_iter().zip(storage) {
-        match load_with(attach, storage) {
-            Ok(skel) => return Ok(Kernel { skel, attach }),
+        match load_with(attach, storage, settings) {
+            Ok(skel) => return Kernel { skel, attach }.select(settings),
             Err(error) => refused = Some(error),
         }
     }
@@ -60,16 +79,30 @@ fn print(_level: PrintLevel, message: String) {
     }
 }
 
-fn load_with(attach: Attach, storage: &mut MaybeUninit<OpenObject>) -> libbpf_rs::Result<AgentsightSkel<'_>> {
+fn load_with<'obj>(
+    attach: Attach,
+    storage: &'obj mut MaybeUninit<OpenObject>,
+    settings: &Settings,
+) -> libbpf_rs::Result<AgentsightSkel<'obj>> {
     let mut open = AgentsightSkelBuilder::default().open(storage)?;
     open.progs.tls_session.set_autoload(attach == Attach::Session);
     open.progs.tls_entry_multi.set_autoload(attach != Attach::Perf);
     open.progs.tls_return_multi.set_autoload(attach == Attach::Multi);
     open.progs.tls_entry.set_autoload(attach == Attach::Perf);
     open.progs.tls_return.set_autoload(attach == Attach::Perf);
+    open.progs.on_rename.set_autoload(!settings.comms.is_empty());
+    open.progs.on_cgroup_attach.set_autoload(!settings.cgroups.is_empty());
+    open.maps.ring.set_max_entries(settings.ring)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.page_size = page_size();
         rodata.have_loop = have_loop();
+        rodata.max_payload = settings.max_payload;
+        rodata.want_plain = settings.plain;
+        rodata.want_stdio = settings.stdio as u32;
+        rodata.select_comms = !settings.comms.is_empty();
+        rodata.select_cgroups = !settings.cgroups.is_empty();
+        // A small ring must not fill before anybody is told.
+        rodata.wake_bytes = rodata.wake_bytes.min(u64::from(settings.ring / 4));
     }
     open.load()
 }
@@ -84,16 +117,36 @@ fn have_loop() -> bool {
 }
 
 impl Kernel<'_> {
-    /// Starts following the recorded processes: fork, exec, exit.
+    /// Tells the programs whom to record by name and by cgroup.
+    fn select(self, settings: &Settings) -> Result<Self, Error> {
+        let maps = &self.skel.maps;
+        for comm in &settings.comms {
+            maps.selected_comms.update(comm, &[1], MapFlags::ANY).map_err(Error::Load)?;
+        }
+        for id in &settings.cgroups {
+            maps.selected_cgroups.update(&id.to_ne_bytes(), &[1], MapFlags::ANY).map_err(Error::Load)?;
+        }
+        Ok(self)
+    }
+
+    /// Starts watching: what processes are forked, execute, and end; and their system calls.
     ///
     /// # Errors
     /// When a tracepoint is not to be had.
-    pub(crate) fn attach_process_source(&mut self) -> Result<Vec<libbpf_rs::Link>, Error> {
+    pub(crate) fn attach(&mut self, settings: &Settings) -> Result<Vec<Link>, Error> {
         let progs = &self.skel.progs;
-        [&progs.on_fork, &progs.on_exec, &progs.on_exit]
-            .into_iter()
-            .map(|program| program.attach().map_err(Error::Load))
-            .collect()
+        let mut links = tracepoints::attach(progs).map_err(Error::Load)?;
+        let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit];
+        if !settings.comms.is_empty() {
+            life.push(&progs.on_rename);
+        }
+        if !settings.cgroups.is_empty() {
+            life.push(&progs.on_cgroup_attach);
+        }
+        for program in life {
+            links.push(program.attach().map_err(Error::Load)?);
+        }
+        Ok(links)
     }
 
     /// Records a process from now on, and what it forks.
@@ -101,12 +154,26 @@ impl Kernel<'_> {
     /// # Errors
     /// When the table of targets is full.
     pub(crate) fn add_target(&self, pid: u32, generation: u64) -> Result<(), Error> {
-        self.skel.maps.targets.update(&pid.to_ne_bytes(), &generation.to_ne_bytes(), MapFlags::NO_EXIST).or_else(
-            |error| {
-                // Its parent was recorded first and told us of it.
-                if error.kind() == libbpf_rs::ErrorKind::AlreadyExists { Ok(()) } else { Err(Error::Load(error)) }
-            },
-        )
+        let targets = &self.skel.maps.targets;
+        let mut target = vec![0; targets.value_size() as usize];
+        // The first field of `struct target`.
+        target[..8].copy_from_slice(&generation.to_ne_bytes());
+        targets.update(&pid.to_ne_bytes(), &target, MapFlags::NO_EXIST).or_else(|error| {
+            // Its parent was recorded first and told us of it.
+            if error.kind() == libbpf_rs::ErrorKind::AlreadyExists { Ok(()) } else { Err(Error::Load(error)) }
+        })
+    }
+
+    /// Records nobody any more: the programs, still attached, find no target and return at once.
+    pub(crate) fn forget_targets(&self) {
+        let targets = &self.skel.maps.targets;
+        // Whoever is forked while the table is walked is found by the next walk.
+        loop {
+            let pids: Vec<Vec<u8>> = targets.keys().collect();
+            if pids.is_empty() || pids.iter().all(|pid| targets.delete(pid).is_err()) {
+                break;
+            }
+        }
     }
 
     /// The ring and the drop counters, for the other threads.

@@ -22,6 +22,7 @@ pub mod resolver;
 mod session;
 mod signals;
 mod state;
+mod tracepoints;
 mod user;
 
 pub use error::Error;
@@ -42,8 +43,37 @@ pub struct Options {
     pub command: Vec<OsString>,
     /// Running processes to record, with their present and future descendants.
     pub pids: Vec<u32>,
+    /// Processes of these names (of a thread, or the file name of an executable) are recorded, present and future ones.
+    pub comms: Vec<String>,
+    /// Processes in these cgroups and in those below them are recorded, present and future ones: paths of cgroup2, absolute
+    /// in the file system or relative to where it is mounted.
+    pub cgroups: Vec<PathBuf>,
+    /// Containers whose processes are recorded: what their cgroups are named by, at least 8 characters of the id.
+    pub containers: Vec<String>,
+    /// Every process is recorded, the capturer itself excepted.
+    pub all: bool,
     /// Stop after this time.
     pub duration: Option<Duration>,
+    /// Bytes kept of each transfer (a write, a message); the others are counted. `None` keeps all.
+    pub max_payload: Option<u64>,
+    /// Size of the ring between kernel and capturer in bytes, made a power of 2; `None` is [`DEFAULT_RING`].
+    pub ring: Option<u64>,
+    /// Whether connections without TLS that begin with HTTP are left out.
+    pub no_plain: bool,
+    pub stdio: Stdio,
+}
+
+/// Bytes of the ring between kernel and capturer where nothing else is asked for.
+pub const DEFAULT_RING: u64 = 16 << 20;
+
+/// Which standard streams are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdio {
+    Off = 0,
+    /// Those that begin as JSON-RPC does.
+    Mcp = 1,
+    #[default]
+    All = 2,
 }
 
 /// Why recording ended.

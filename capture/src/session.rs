@@ -2,15 +2,15 @@
 
 use crate::drain;
 use crate::error::Error;
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, Settings};
 use crate::prober::{Prober, note_record};
 use crate::recorder::{Recorder, Written};
 use crate::user::{self, Invoker};
-use crate::{End, Options, Summary};
+use crate::{DEFAULT_RING, End, Options, Summary};
 use crate::{clock, command, libraries, output, preflight, procfs, signals};
 use agentsight_formats::{Head, Metadata};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
+use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -64,8 +64,9 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
     };
 
     let mut storage = [const { MaybeUninit::uninit() }; 3];
-    let mut kernel = kernel::load(&mut storage)?;
-    let process_source = kernel.attach_process_source()?;
+    let settings = settings(options)?;
+    let mut kernel = kernel::load(&mut storage, &settings)?;
+    let sources = kernel.attach(&settings)?;
     let mut prober = Prober::default();
     let mut snapshot: Vec<u8> = Vec::new();
     for library in libraries::installed() {
@@ -108,9 +109,11 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
-    let Session { prober: Prober { links, probed, warnings, .. }, inbox, .. } = session;
-    drop((links, process_source));
-    let written = match threads.stop() {
+    let Session { kernel, prober: Prober { links, probed, warnings, .. }, inbox, .. } = session;
+    kernel.forget_targets();
+    let written = threads.stop();
+    detach((links, sources, kernel));
+    let written = match written {
         Ok(written) => written,
         Err(error) => {
             if command.is_some() && exit.is_none() {
@@ -132,6 +135,23 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
         probed,
         warnings,
     })
+}
+
+/// Closes what is attached, without keeping the caller waiting: the kernel takes some 70 ms for each tracepoint, one after
+/// the other. A child that shares the descriptors is the last to close them, by ending.
+fn detach<T>(attached: T) {
+    // SAFETY: the child calls nothing but close and _exit, which are async-signal-safe.
+    match unsafe { nix::unistd::fork() } {
+        Ok(ForkResult::Child) => {
+            for standard in 0..3 {
+                // Whoever reads our output is not to wait for the child. SAFETY: it has no other use for them.
+                unsafe { libc::close(standard) };
+            }
+            // SAFETY: ends at once, running nothing of ours.
+            unsafe { libc::_exit(0) }
+        }
+        Ok(ForkResult::Parent { .. }) | Err(_) => drop(attached),
+    }
 }
 
 /// Records processes that already run, with their descendants: first they are followed, then looked at, so that nothing
@@ -266,6 +286,17 @@ impl Threads {
 fn join<T>(thread: JoinHandle<Result<T, Error>>, what: &'static str) -> Result<T, Error> {
     let panicked = |_| Error::System { what, source: std::io::Error::other("its thread panicked: please report it") };
     thread.join().map_err(panicked).and_then(|result| result)
+}
+
+fn settings(options: &Options) -> Result<Settings, Error> {
+    Ok(Settings {
+        ring: options.ring.unwrap_or(DEFAULT_RING).next_power_of_two() as u32,
+        max_payload: options.max_payload.unwrap_or(0),
+        plain: !options.no_plain,
+        stdio: options.stdio,
+        comms: vec![],
+        cgroups: vec![],
+    })
 }
 
 fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {

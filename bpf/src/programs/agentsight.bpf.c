@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Dual MIT/GPL */
 /* All sources in one object: they share the ring, the targets and the counters. */
 #include "tls.c"
+#include "files.c"
+#include "net.c"
+#include "stdio.c"
+#include "io.c"
 #include "process.c"
 
 /* Not used by any program: a variable's types are what brings the layouts into the BTF, where a test reads them. */
@@ -9,6 +13,8 @@ union {
 	struct asc_exec exec;
 	struct asc_exec_args exec_args;
 	struct asc_exit exit;
+	struct asc_map map;
+	struct asc_adopt adopt;
 	struct asc_tls_data tls_data;
 	struct asc_tls_close tls_close;
 	struct asc_tls_bind tls_bind;

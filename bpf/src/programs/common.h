@@ -17,6 +17,13 @@
 const volatile u64 wake_bytes = 1 << 20;
 /* Size of a page, for max RSS. */
 const volatile u64 page_size = 4096;
+/* Bytes kept of each transfer; 0 keeps all. */
+const volatile u64 max_payload = 0;
+/* Which sources are wanted. */
+const volatile bool want_file = true;
+const volatile bool want_net = true;
+const volatile bool want_plain = true;
+const volatile u32 want_stdio = ASC_STDIO_ALL;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -26,6 +33,12 @@ struct {
 /* The recorded processes. The generation tells apart two processes that have the same id one after the other. */
 struct target {
 	u64 generation;
+	/* Bytes that went through the standard streams, sent and received. A fourth for the verifier, as below. */
+	u64 stdio_offset[4][2];
+	/* Whether a standard stream speaks JSON-RPC: enum speech. */
+	u8 speech[4];
+	/* Whether TLS is seen below its connections: then it matters where received bytes are put. */
+	u32 below;
 };
 
 struct {
@@ -108,6 +121,30 @@ static __always_inline void fill_header(struct asc_header *header, u16 kind, u16
 	header->cpu = bpf_get_smp_processor_id();
 	header->reserved = 0;
 	header->seq = seq;
+}
+
+/* The kernel's numbers of an inode and its device, in one. */
+struct inode_key {
+	u64 inode;
+	u64 device;
+};
+
+/* Files that were mapped to be executed: the capturer has been told of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct inode_key);
+	__type(value, u8);
+} programs SEC(".maps");
+
+/* Whether this is the first time that a file is executed. */
+static __always_inline bool first_execution(struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode_key key = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev) };
+	u8 yes = 1;
+
+	return !bpf_map_update_elem(&programs, &key, &yes, BPF_NOEXIST);
 }
 
 /* Waking the capturer on every record would cost more than the record. */

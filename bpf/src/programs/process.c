@@ -1,44 +1,44 @@
 /* SPDX-License-Identifier: Dual MIT/GPL */
 /*
- * Source "process": fork, exec and exit of recorded processes. Following the tree happens here, at fork, so that no child
- * is too short-lived to be seen.
+ * Source "process": fork, exec and exit of recorded processes, and which processes are recorded. Following the tree happens
+ * here, at fork, so that no child is too short-lived to be seen.
  */
-#include "common.h"
+#include "paths.h"
 
-#define PATH_LEN 4096
-#define NAME_LEN 256
-#define MAX_COMPONENTS 64
 #define MAX_ARGS_LEN (128 << 10)
 #define ARGS_CHUNK 8192
 #define ARGS_SMALL 512
 #define SIGNAL_GROUP_EXIT 0x4
+#define MAX_CGROUP_DEPTH 16
 
-/* The walk from a file up to the root. */
-struct walk {
-	struct dentry *dentry;
-	struct vfsmount *mnt;
-	/* Where the path starts in exec_scratch.path: it is built from its end. */
-	u32 at;
+/* Whether processes are selected by name or by cgroup. */
+const volatile bool select_comms = false;
+const volatile bool select_cgroups = false;
+
+struct comm {
+	char name[16];
 };
 
-struct args {
-	u64 address;
-	u32 total; /* what the program was given */
-	u32 len;   /* what is kept of it */
-	u32 done;
-};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct comm);
+	__type(value, u8);
+} selected_comms SEC(".maps");
 
-/*
- * The state of the loops is kept here and not on the stack: the verifier then takes what it reads for any number, and does
- * not follow each of a hundred iterations with the numbers of the one before.
- */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, u64);
+	__type(value, u8);
+} selected_cgroups SEC(".maps");
+
+/* Three paths, and room for the verifier, which sees only that an offset is below EXEC_LIMIT. */
+#define EXEC_LIMIT (4 * PATH_LEN)
+
 struct exec_scratch {
-	struct walk walk;
-	struct args args;
-	u8 path[PATH_LEN + NAME_LEN];
 	struct asc_exec exec;
-	/* Three paths, and room for the verifier, which sees only that an offset is below 4 * PATH_LEN. */
-	u8 data[5 * PATH_LEN];
+	u8 data[EXEC_LIMIT + PATH_LEN];
 };
 
 struct {
@@ -48,21 +48,28 @@ struct {
 	__type(value, struct exec_scratch);
 } exec_scratch SEC(".maps");
 
+/* The new process's entry; too large for the stack of some programs. */
+static __always_inline struct target *add_target(u32 tgid)
+{
+	struct target target = {};
+
+	target.generation = unique_id();
+	if (bpf_map_update_elem(&targets, &tgid, &target, BPF_ANY)) {
+		count_drop(ASC_SOURCE_PROCESS, ASC_TABLE_FULL, 0);
+		return NULL;
+	}
+	return target_of(tgid);
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
 	u32 child_tgid = child->tgid;
-	struct target target = {};
 	struct asc_fork *fork;
 	u32 seq;
 
-	if (child->pid != child->tgid || !target_of(parent->tgid))
+	if (child->pid != child->tgid || !target_of(parent->tgid) || !add_target(child_tgid))
 		return 0;
-	target.generation = unique_id();
-	if (bpf_map_update_elem(&targets, &child_tgid, &target, BPF_ANY)) {
-		count_drop(ASC_SOURCE_PROCESS, ASC_TABLE_FULL, 0);
-		return 0;
-	}
 	seq = draw_seq();
 	fork = bpf_ringbuf_reserve(&ring, sizeof(*fork), 0);
 	if (!fork) {
@@ -78,66 +85,10 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-/* One step up. Returns false at the root. */
-static __always_inline bool walk_step(struct exec_scratch *scratch, struct dentry *root_dentry, struct vfsmount *root_mnt)
-{
-	struct walk *walk = &scratch->walk;
-	struct dentry *dentry = walk->dentry, *parent;
-	struct vfsmount *mnt = walk->mnt;
-	u32 at = walk->at, len;
-
-	if (dentry == root_dentry && mnt == root_mnt)
-		return false;
-	parent = BPF_CORE_READ(dentry, d_parent);
-	if (dentry == BPF_CORE_READ(mnt, mnt_root) || dentry == parent) {
-		struct mount *mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-		struct mount *up = BPF_CORE_READ(mount, mnt_parent);
-
-		if (mount == up)
-			return false;
-		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		walk->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
-		return true;
-	}
-	len = BPF_CORE_READ(dentry, d_name.len) & (NAME_LEN - 1);
-	if (len + 1 > at || at > PATH_LEN)
-		return false;
-	at -= len;
-	bpf_probe_read_kernel(&scratch->path[at & (PATH_LEN - 1)], len, BPF_CORE_READ(dentry, d_name.name));
-	at -= 1;
-	scratch->path[at & (PATH_LEN - 1)] = '/';
-	walk->at = at;
-	walk->dentry = parent;
-	return true;
-}
-
-/*
- * Writes the path of a file into the end of scratch->path, as the process sees it below its root. bpf_d_path is not to be
- * had in a tracepoint. Returns where the path starts.
- */
-static __always_inline u32 walk_path(struct exec_scratch *scratch, struct path *path, struct path *root)
-{
-	struct vfsmount *root_mnt = BPF_CORE_READ(root, mnt);
-	struct dentry *root_dentry = BPF_CORE_READ(root, dentry);
-
-	scratch->walk.mnt = BPF_CORE_READ(path, mnt);
-	scratch->walk.dentry = BPF_CORE_READ(path, dentry);
-	scratch->walk.at = PATH_LEN;
-	for (int i = 0; i < MAX_COMPONENTS; i++) {
-		if (!walk_step(scratch, root_dentry, root_mnt))
-			break;
-		barrier();
-	}
-	if (scratch->walk.at >= PATH_LEN) {
-		scratch->path[PATH_LEN - 1] = '/';
-		return PATH_LEN - 1;
-	}
-	return scratch->walk.at;
-}
-
 /* Most argument vectors are short: reserving in two sizes keeps the ring from being filled with air. */
-static __always_inline void emit_args_piece(const struct args *args, u32 len, u32 seq, const u32 room)
+static __always_inline void emit_args_room(u64 address, u32 total, u32 offset, u32 len, const u32 room)
 {
+	u32 seq = draw_seq();
 	struct asc_exec_args *piece = bpf_ringbuf_reserve(&ring, sizeof(*piece) + room, 0);
 	u16 flags = 0;
 
@@ -145,13 +96,13 @@ static __always_inline void emit_args_piece(const struct args *args, u32 len, u3
 		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, len);
 		return;
 	}
-	piece->args_len = args->total;
-	piece->offset = args->done;
+	piece->args_len = total;
+	piece->offset = offset;
 	piece->len = len;
 	barrier_var(len);
 	if (len > room)
 		len = room;
-	if (bpf_probe_read_user(piece + 1, len, (void *)(args->address + args->done))) {
+	if (bpf_probe_read_user(piece + 1, len, (void *)(address + offset))) {
 		flags = ASC_FAULT;
 		len = 0;
 	}
@@ -160,74 +111,144 @@ static __always_inline void emit_args_piece(const struct args *args, u32 len, u3
 	bpf_ringbuf_submit(piece, BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline void emit_args(struct args *args)
+/*
+ * A global function: the verifier looks at it once, and not at every path through it in each iteration of the loop that
+ * calls it. On Linux 6.1 those came to more than the million instructions that it allows.
+ */
+__noinline int emit_args_piece(u64 address, u32 total, u32 offset, u32 len)
 {
-	for (int i = 0; i < MAX_ARGS_LEN / ARGS_CHUNK; i++) {
-		u32 len = args->len - args->done;
+	if (len <= ARGS_SMALL)
+		emit_args_room(address, total, offset, len, ARGS_SMALL);
+	else
+		emit_args_room(address, total, offset, len, ARGS_CHUNK);
+	return 0;
+}
 
-		if (!len)
+static __always_inline void emit_args(u64 address, u32 total)
+{
+	u32 len = total < MAX_ARGS_LEN ? total : MAX_ARGS_LEN;
+
+	for (u32 done = 0; done < MAX_ARGS_LEN; done += ARGS_CHUNK) {
+		if (done >= len)
 			break;
-		if (len > ARGS_CHUNK)
-			len = ARGS_CHUNK;
-		if (len <= ARGS_SMALL)
-			emit_args_piece(args, len, draw_seq(), ARGS_SMALL);
-		else
-			emit_args_piece(args, len, draw_seq(), ARGS_CHUNK);
-		args->done += len;
-		barrier();
+		emit_args_piece(address, total, done, len - done < ARGS_CHUNK ? len - done : ARGS_CHUNK);
 	}
 }
 
-/* Appends to the record in scratch; at is what is there already. Returns the bytes appended. */
-static __always_inline u32 append(struct exec_scratch *scratch, u32 at, const void *from, u32 len)
+static __always_inline bool in_selected_cgroup(void)
 {
-	if (len > PATH_LEN)
-		len = PATH_LEN;
-	if (bpf_probe_read_kernel(&scratch->data[at & (4 * PATH_LEN - 1)], len, from))
-		return 0;
-	return len;
+	for (int level = 0; level < MAX_CGROUP_DEPTH; level++) {
+		u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+		if (!id)
+			break;
+		if (bpf_map_lookup_elem(&selected_cgroups, &id))
+			return true;
+	}
+	return false;
 }
 
-static __always_inline u32 append_path(struct exec_scratch *scratch, u32 at, struct path *path, struct path *root)
+static __always_inline bool is_selected_comm(const char *name)
 {
-	u32 start = walk_path(scratch, path, root);
+	struct comm comm = {};
 
-	return append(scratch, at, &scratch->path[start & (PATH_LEN - 1)], PATH_LEN - start);
+	bpf_probe_read_kernel_str(comm.name, sizeof(comm.name), name);
+	return bpf_map_lookup_elem(&selected_comms, &comm) != NULL;
+}
+
+/* A process that was not recorded is from now on: the capturer is woken, to see what it is. */
+static __always_inline void adopt(u32 tgid)
+{
+	struct asc_adopt *record;
+	u32 seq;
+
+	if (!add_target(tgid))
+		return;
+	seq = draw_seq();
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
+		return;
+	}
+	fill_header(&record->header, ASC_ADOPT, 0, sizeof(*record), seq);
+	record->header.tgid = tgid;
+	record->header.tid = tgid;
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+}
+
+SEC("tp_btf/task_rename")
+int BPF_PROG(on_rename, struct task_struct *task, const char *name)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (task->tgid == tgid && !target_of(tgid) && is_selected_comm(name))
+		adopt(tgid);
+	return 0;
+}
+
+/* A running process is moved into a cgroup: of cgroup2, whose hierarchy has the number 0. */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(on_cgroup_attach, struct cgroup *to, const char *path, struct task_struct *task)
+{
+	struct cgroup *cgroup = to;
+
+	if (BPF_CORE_READ(to, root, hierarchy_id) || target_of(task->tgid))
+		return 0;
+	for (int level = 0; cgroup && level < MAX_CGROUP_DEPTH; level++) {
+		struct cgroup_subsys_state *up = BPF_CORE_READ(cgroup, self.parent);
+		u64 id = BPF_CORE_READ(cgroup, kn, id);
+
+		if (bpf_map_lookup_elem(&selected_cgroups, &id)) {
+			adopt(task->tgid);
+			break;
+		}
+		cgroup = up ? (void *)up - bpf_core_field_offset(struct cgroup, self) : NULL;
+	}
+	return 0;
 }
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct exec_scratch *scratch;
-	struct args *args;
+	struct target *target = target_of(task->tgid);
 	struct asc_exec *exec;
+	struct paths *walk;
 	struct path *root;
-	u32 zero = 0, at = 0, len, seq;
+	u32 zero = 0, at = 0, args_len, len, seq;
+	u64 args, wake;
 
-	if (!target_of(task->tgid))
-		return 0;
+	if (!target) {
+		if (!(select_comms && is_selected_comm(task->comm)) && !(select_cgroups && in_selected_cgroup()))
+			return 0;
+		adopt(task->tgid);
+		target = target_of(task->tgid);
+		if (!target)
+			return 0;
+	}
 	scratch = bpf_map_lookup_elem(&exec_scratch, &zero);
-	if (!scratch)
+	walk = bpf_map_lookup_elem(&paths, &zero);
+	if (!scratch || !walk)
 		return 0;
+	/* What was at an address of its memory is there no more. */
+	target->generation = unique_id();
+	target->below = 0;
 	seq = draw_seq();
 	exec = &scratch->exec;
 	root = &task->fs->root;
-	args = &scratch->args;
-	args->address = task->mm->arg_start;
-	args->total = task->mm->arg_end - args->address;
-	args->len = args->total < MAX_ARGS_LEN ? args->total : MAX_ARGS_LEN;
-	args->done = 0;
+	args = task->mm->arg_start;
+	args_len = task->mm->arg_end - args;
 
 	exec->start = task->group_leader->start_boottime;
 	exec->ppid = task->real_parent->tgid;
 	exec->uid = task->cred->uid.val;
 	exec->gid = task->cred->gid.val;
-	exec->args_len = args->total;
+	exec->args_len = args_len;
 	exec->reserved = 0;
 	__builtin_memcpy(exec->comm, task->comm, sizeof(exec->comm));
-	at = exec->path_len = append_path(scratch, 0, &bprm->file->f_path, root);
-	at += exec->cwd_len = append_path(scratch, at, &task->fs->pwd, root);
-	len = bpf_probe_read_kernel_str(&scratch->data[at & (4 * PATH_LEN - 1)], PATH_LEN, bprm->filename);
+	at = exec->path_len = append_path(walk, scratch->data, 0, EXEC_LIMIT, &bprm->file->f_path, root);
+	at += exec->cwd_len = append_path(walk, scratch->data, at, EXEC_LIMIT, &task->fs->pwd, root);
+	len = bpf_probe_read_kernel_str(&scratch->data[at & (EXEC_LIMIT - 1)], PATH_LEN, bprm->filename);
 	exec->filename_len = len > 0 && len <= PATH_LEN ? len - 1 : 0;
 	at += exec->filename_len;
 	len = sizeof(*exec) + at;
@@ -235,9 +256,10 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (len > sizeof(*exec) + 3 * PATH_LEN)
 		len = sizeof(*exec) + 3 * PATH_LEN;
 	/* The capturer must look at a new program before it talks TLS: wake it at once. */
-	if (bpf_ringbuf_output(&ring, exec, len, BPF_RB_FORCE_WAKEUP))
+	wake = first_execution(bprm->file) ? BPF_RB_FORCE_WAKEUP : wake_flags();
+	if (bpf_ringbuf_output(&ring, exec, len, wake))
 		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
-	emit_args(args);
+	emit_args(args, args_len);
 	return 0;
 }
 
@@ -272,6 +294,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	bpf_map_delete_elem(&calls, &thread);
 	if (task->signal->live.counter)
 		return 0;
+	close_all(task);
 	emit_exit(task);
 	bpf_map_delete_elem(&targets, &tgid);
 	return 0;

@@ -13,6 +13,8 @@ enum asc_kind {
 	ASC_EXEC = 0x0002,
 	ASC_EXEC_ARGS = 0x0003,
 	ASC_EXIT = 0x0004,
+	ASC_MAP = 0x0005,
+	ASC_ADOPT = 0x0006,
 	ASC_TLS_DATA = 0x0010,
 	ASC_TLS_CLOSE = 0x0011,
 	ASC_TLS_BIND = 0x0012,
@@ -77,6 +79,7 @@ enum asc_socket_op {
 };
 
 enum asc_socket_content { ASC_CONTENT_DNS = 1, ASC_CONTENT_TLS_HELLO = 2 };
+enum asc_stdio_mode { ASC_STDIO_OFF = 0, ASC_STDIO_MCP = 1, ASC_STDIO_ALL = 2 };
 enum asc_stdio_type { ASC_PIPE = 1, ASC_LOCAL_SOCKET = 2, ASC_TERMINAL = 3 };
 
 struct asc_header {
@@ -129,6 +132,18 @@ struct asc_exit {
 	u64 system_ns;
 	u64 runtime_ns;
 	u64 max_rss_bytes;
+};
+
+struct asc_map {
+	struct asc_header header;
+	u64 inode;
+	u32 device;
+	u16 path_len;
+	u16 reserved;
+};
+
+struct asc_adopt {
+	struct asc_header header;
 };
 
 struct asc_tls_data {

@@ -18,7 +18,6 @@ const OPENSSL: &[Known] = &[
     ("SSL_write_ex", op::WRITE, count::ARGUMENT_4),
     ("SSL_free", op::FREE, count::RETURNED),
     ("SSL_clear", op::FREE, count::RETURNED),
-    ("SSL_do_handshake", op::HANDSHAKE, count::RETURNED),
 ];
 
 /// `gnutls_record_send` jumps to `gnutls_record_send2`: the programs count the outer one of two nested calls.
@@ -48,7 +47,6 @@ const NAMES: &[&str] = &[
     "SSL_write_ex",
     "SSL_free",
     "SSL_clear",
-    "SSL_do_handshake",
     "gnutls_record_send",
     "gnutls_record_send2",
     "gnutls_record_send_early_data",

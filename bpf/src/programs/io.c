@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Dual MIT/GPL */
+/* Reads, writes and closes: what they are about decides which source they belong to. */
+#include "descriptor.h"
+
+/* Cookies of reads and writes: direction | shape << 8. */
+enum io_shape {
+	IO_BUFFER = 0,   /* (fd, buffer, …) */
+	IO_VECTOR = 1,   /* (fd, iovec, count, …) */
+	IO_NAMED = 2,    /* (fd, buffer, size, flags, address, …) */
+	IO_MESSAGE = 3,  /* (fd, msghdr, flags) */
+	IO_MESSAGES = 4, /* (fd, mmsghdr, count, flags): the result counts messages */
+	IO_SENDFILE = 5, /* (to, from, …) */
+	IO_SPLICE = 6,   /* (from, offset, to, …) */
+};
+
+/* struct msghdr and struct mmsghdr of 64-bit systems. */
+struct message {
+	u64 name;
+	u32 name_len;
+	u32 padding;
+	u64 vector;
+	u64 vector_len;
+	u64 control;
+	u64 control_len;
+	u64 flags;
+};
+
+struct message_of_many {
+	struct message message;
+	u32 len;
+	u32 padding;
+};
+
+#define MAX_MESSAGES 8
+/* Major numbers of terminals: consoles, and the ends of pseudo-terminals that programs have. */
+#define MAJOR_TTY 4
+#define MAJOR_CONSOLE 5
+#define MAJOR_PTS 136
+#define MAJOR_PTS_LAST 143
+
+static __always_inline bool is_terminal(struct file *file)
+{
+	u32 major = BPF_CORE_READ(file, f_inode, i_rdev) >> 20;
+
+	return major == MAJOR_TTY || major == MAJOR_CONSOLE || (major >= MAJOR_PTS && major <= MAJOR_PTS_LAST);
+}
+
+/* The inode of the local socket at the other end. */
+static __always_inline u64 peer_inode(struct file *file)
+{
+	struct unix_sock *unix = (void *)sock_of(file);
+	struct sock *peer = BPF_CORE_READ(unix, peer);
+
+	return peer ? BPF_CORE_READ(peer, sk_socket, file, f_inode, i_ino) : 0;
+}
+
+static __always_inline void transferred_by(struct file *file, struct target *target, const struct io *io)
+{
+	u32 type = type_of(file);
+	u64 inode;
+
+	if (type == S_IFREG) {
+		if (want_file)
+			file_io(file, io->fd, io->direction, io->len);
+	} else if (type == S_IFSOCK) {
+		socket_io(file, target, io);
+		if (io->fd < 3 && BPF_CORE_READ(sock_of(file), __sk_common.skc_family) == AF_UNIX)
+			stdio_io(target, io, ASC_LOCAL_SOCKET, BPF_CORE_READ(file, f_inode, i_ino), peer_inode(file));
+	} else if (type == S_IFIFO) {
+		inode = BPF_CORE_READ(file, f_inode, i_ino);
+		if (want_stdio != ASC_STDIO_OFF)
+			note_endpoint(inode, io->direction);
+		stdio_io(target, io, ASC_PIPE, inode, inode);
+	} else if (type == S_IFCHR && io->fd < 3 && is_terminal(file)) {
+		stdio_io(target, io, ASC_TERMINAL, BPF_CORE_READ(file, f_inode, i_ino), 0);
+	}
+}
+
+static __always_inline void of_message(struct io *io, const struct message *message)
+{
+	io->name = message->name;
+	io->vector = message->vector;
+	io->vector_len = message->vector_len;
+}
+
+SEC("tracepoint")
+int on_io(struct syscall_exit *ctx)
+{
+	struct target *target;
+	struct arguments arguments;
+	struct message message = {};
+	struct io io = {};
+	struct file *file;
+	u64 cookie;
+	u32 shape;
+
+	if (ctx->result <= 0)
+		return 0;
+	target = target_of(bpf_get_current_pid_tgid() >> 32);
+	if (!target)
+		return 0;
+	cookie = bpf_get_attach_cookie(ctx);
+	shape = cookie >> 8 & 0xff;
+	read_arguments(&arguments);
+	io.fd = arguments.at[0];
+	io.len = ctx->result;
+	io.direction = cookie & 1;
+	if (shape == IO_VECTOR) {
+		io.vector = arguments.at[1];
+		io.vector_len = arguments.at[2];
+	} else if (shape == IO_MESSAGE) {
+		if (arguments.at[2] & MSG_PEEK ||
+		    bpf_probe_read_user(&message, sizeof(message), (void *)arguments.at[1]))
+			return 0;
+		of_message(&io, &message);
+	} else {
+		io.buffer = arguments.at[1];
+	}
+	if (shape == IO_NAMED) {
+		if (io.direction == ASC_RECEIVED && arguments.at[3] & MSG_PEEK)
+			return 0;
+		io.name = arguments.at[4];
+	}
+	file = file_of(io.fd);
+	if (file)
+		transferred_by(file, target, &io);
+	return 0;
+}
+
+/* Several datagrams at once, as resolvers send their two questions. */
+SEC("tracepoint")
+int on_messages(struct syscall_exit *ctx)
+{
+	struct target *target;
+	struct arguments arguments;
+	struct file *file;
+
+	if (ctx->result <= 0)
+		return 0;
+	target = target_of(bpf_get_current_pid_tgid() >> 32);
+	if (!target)
+		return 0;
+	read_arguments(&arguments);
+	file = file_of(arguments.at[0]);
+	if (!file || type_of(file) != S_IFSOCK)
+		return 0;
+	for (int i = 0; i < MAX_MESSAGES; i++) {
+		struct message_of_many one = {};
+		struct io io = { .fd = arguments.at[0], .direction = bpf_get_attach_cookie(ctx) & 1 };
+
+		if (i >= ctx->result ||
+		    bpf_probe_read_user(&one, sizeof(one), (void *)(arguments.at[1] + i * sizeof(one))))
+			break;
+		of_message(&io, &one.message);
+		io.len = one.len;
+		socket_io(file, target, &io);
+	}
+	if (ctx->result > MAX_MESSAGES)
+		count_drop(ASC_SOURCE_NET, ASC_TABLE_FULL, 0);
+	return 0;
+}
+
+/* From file to file, or to a socket, without passing through memory: the bytes are counted, not seen. */
+SEC("tracepoint")
+int on_splice(struct syscall_exit *ctx)
+{
+	struct arguments arguments;
+	struct target *target;
+	struct file *file;
+	u32 from, to, shape;
+
+	if (ctx->result <= 0)
+		return 0;
+	target = target_of(bpf_get_current_pid_tgid() >> 32);
+	if (!target)
+		return 0;
+	shape = bpf_get_attach_cookie(ctx) >> 8 & 0xff;
+	read_arguments(&arguments);
+	from = shape == IO_SENDFILE ? arguments.at[1] : arguments.at[0];
+	to = shape == IO_SENDFILE ? arguments.at[0] : arguments.at[2];
+	file = file_of(from);
+	if (file && want_file && type_of(file) == S_IFREG)
+		file_io(file, from, ASC_RECEIVED, ctx->result);
+	file = file_of(to);
+	if (file && type_of(file) == S_IFREG && want_file) {
+		file_io(file, to, ASC_SENT, ctx->result);
+	} else if (file && type_of(file) == S_IFSOCK) {
+		struct io io = { .fd = to, .len = ctx->result, .direction = ASC_SENT };
+
+		socket_io(file, target, &io);
+	}
+	return 0;
+}
+
+static __always_inline void dropped_descriptor(struct file *file, u32 fd)
+{
+	u32 type;
+
+	if (!last_reference(file))
+		return;
+	type = type_of(file);
+	if (type == S_IFREG)
+		file_closed(file, fd);
+	else if (type == S_IFSOCK)
+		socket_closed(file, fd);
+}
+
+SEC("tracepoint")
+int on_close(struct syscall_enter *ctx)
+{
+	u32 fd = ctx->arguments[0];
+	struct file *file;
+
+	if (!target_of(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	file = file_of(fd);
+	if (file)
+		dropped_descriptor(file, fd);
+	return 0;
+}
+
+/* dup2 closes what was open at its second argument. (A program of its own: close has no second, which may not be read then.) */
+SEC("tracepoint")
+int on_dup(struct syscall_enter *ctx)
+{
+	u32 from = ctx->arguments[0], to = ctx->arguments[1];
+	struct file *file;
+
+	if (from == to || !target_of(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	file = file_of(to);
+	if (file && file_of(from))
+		dropped_descriptor(file, to);
+	return 0;
+}
+
+/* Descriptors that are looked at when a process ends. */
+#define MAX_DESCRIPTORS 4096
+#define DESCRIPTORS_WITHOUT_LOOP 64
+
+struct closing {
+	struct fdtable *table;
+};
+
+static long close_one(u32 fd, struct closing *closing)
+{
+	struct fdtable *table = closing->table;
+	struct file *file;
+
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return 1;
+	file = file_in(table, fd);
+	if (file)
+		dropped_descriptor(file, fd);
+	return 0;
+}
+
+/* A process ends with files open: their sums are told now. */
+static __always_inline void close_all(struct task_struct *task)
+{
+	struct files_struct *files = task->files;
+	struct closing closing = {};
+
+	/* Shared with another process (CLONE_FILES), they stay open. */
+	if (!files || BPF_CORE_READ(files, count.counter) != 1)
+		return;
+	closing.table = BPF_CORE_READ(files, fdt);
+	if (have_loop) {
+		bpf_loop(MAX_DESCRIPTORS, close_one, &closing, 0);
+	} else {
+		for (u32 fd = 0; fd < DESCRIPTORS_WITHOUT_LOOP; fd++)
+			if (close_one(fd, &closing))
+				break;
+	}
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Dual MIT/GPL */
+/*
+ * Paths: bpf_d_path is not to be had in a tracepoint, so the way from a file up to the root is walked here. Used by programs
+ * that cannot be interrupted on their CPU.
+ */
+#ifndef AGENTSIGHT_PATHS_H
+#define AGENTSIGHT_PATHS_H
+
+#include "common.h"
+
+#define PATH_LEN 4096
+#define NAME_LEN 256
+#define MAX_COMPONENTS 64
+
+/* The walk from a file up to the root. */
+struct walk {
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	/* Where the path starts in paths.path: it is built from its end. */
+	u32 at;
+};
+
+/*
+ * The state of the loop is kept here and not on the stack: the verifier then takes what it reads for any number, and does
+ * not follow each of a hundred iterations with the numbers of the one before.
+ */
+struct paths {
+	struct walk walk;
+	u8 path[PATH_LEN + NAME_LEN];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct paths);
+} paths SEC(".maps");
+
+/* One step up. Returns false at the root. */
+static __always_inline bool walk_step(struct paths *paths, struct dentry *root_dentry, struct vfsmount *root_mnt)
+{
+	struct walk *walk = &paths->walk;
+	struct dentry *dentry = walk->dentry, *parent;
+	struct vfsmount *mnt = walk->mnt;
+	u32 at = walk->at, len;
+
+	if (dentry == root_dentry && mnt == root_mnt)
+		return false;
+	parent = BPF_CORE_READ(dentry, d_parent);
+	if (dentry == BPF_CORE_READ(mnt, mnt_root) || dentry == parent) {
+		struct mount *mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+		struct mount *up = BPF_CORE_READ(mount, mnt_parent);
+
+		if (mount == up)
+			return false;
+		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
+		return true;
+	}
+	len = BPF_CORE_READ(dentry, d_name.len) & (NAME_LEN - 1);
+	if (len + 1 > at || at > PATH_LEN)
+		return false;
+	at -= len;
+	bpf_probe_read_kernel(&paths->path[at & (PATH_LEN - 1)], len, BPF_CORE_READ(dentry, d_name.name));
+	at -= 1;
+	paths->path[at & (PATH_LEN - 1)] = '/';
+	walk->at = at;
+	walk->dentry = parent;
+	return true;
+}
+
+/* Writes the path of a file into the end of paths->path, as the process sees it below its root. Returns where it starts. */
+static __always_inline u32 walk_path(struct paths *paths, struct path *path, struct path *root)
+{
+	struct vfsmount *root_mnt = BPF_CORE_READ(root, mnt);
+	struct dentry *root_dentry = BPF_CORE_READ(root, dentry);
+
+	paths->walk.mnt = BPF_CORE_READ(path, mnt);
+	paths->walk.dentry = BPF_CORE_READ(path, dentry);
+	paths->walk.at = PATH_LEN;
+	for (int i = 0; i < MAX_COMPONENTS; i++) {
+		if (!walk_step(paths, root_dentry, root_mnt))
+			break;
+		barrier();
+	}
+	if (paths->walk.at >= PATH_LEN) {
+		paths->path[PATH_LEN - 1] = '/';
+		return PATH_LEN - 1;
+	}
+	return paths->walk.at;
+}
+
+/* Appends to `data`, which has room for PATH_LEN bytes behind any `at` below `limit`, a power of 2. Returns the bytes appended. */
+static __always_inline u32 append(u8 *data, u32 at, const u32 limit, const void *from, u32 len)
+{
+	if (len > PATH_LEN)
+		len = PATH_LEN;
+	if (bpf_probe_read_kernel(&data[at & (limit - 1)], len, from))
+		return 0;
+	return len;
+}
+
+static __always_inline u32 append_path(struct paths *paths, u8 *data, u32 at, const u32 limit, struct path *path,
+				       struct path *root)
+{
+	u32 start = walk_path(paths, path, root);
+
+	return append(data, at, limit, &paths->path[start & (PATH_LEN - 1)], PATH_LEN - start);
+}
+
+#endif

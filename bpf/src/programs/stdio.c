@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Dual MIT/GPL */
+/*
+ * Source "stdio": what goes through descriptors 0, 1 and 2 of recorded processes over pipes, local sockets and terminals.
+ */
+#include "transfer.h"
+#include "descriptor.h"
+
+enum speech { SPEECH_UNKNOWN = 0, SPEECH_JSON_RPC = 1, SPEECH_OTHER = 2 };
+
+/* Whether a stream begins as JSON-RPC does: with an object, an array, or the header that frames one. */
+static __always_inline u8 speech_of(const struct io *io)
+{
+	u64 buffer = first_buffer(io);
+	u8 start = 0;
+
+	if (buffer)
+		bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
+	return start == '{' || start == '[' || start == 'C' ? SPEECH_JSON_RPC : SPEECH_OTHER;
+}
+
+static __always_inline bool is_wanted(struct target *target, const struct io *io)
+{
+	u32 fd = io->fd & 3;
+
+	if (want_stdio == ASC_STDIO_ALL)
+		return true;
+	if (want_stdio == ASC_STDIO_OFF || fd > 1)
+		return false;
+	if (target->speech[fd] == SPEECH_UNKNOWN)
+		target->speech[fd] = speech_of(io);
+	return target->speech[fd] == SPEECH_JSON_RPC;
+}
+
+/* Bytes went through a descriptor below 3. */
+static __always_inline void stdio_io(struct target *target, const struct io *io, u16 type, u64 object, u64 peer_object)
+{
+	u32 fd = io->fd, zero = 0;
+	struct transfer *transfer;
+
+	if (fd > 2 || !is_wanted(target, io))
+		return;
+	transfer = bpf_map_lookup_elem(&transfers, &zero);
+	if (!transfer)
+		return;
+	start_transfer(transfer, io->len);
+	transfer->address = io->buffer;
+	transfer->left_here = io->buffer ? io->len : 0;
+	transfer->vector = io->vector;
+	transfer->vector_left = io->vector_len;
+	transfer->object = object;
+	transfer->peer_object = peer_object;
+	transfer->direction = io->direction;
+	transfer->library = 0;
+	transfer->fd = fd;
+	transfer->object_type = type;
+	barrier_var(fd);
+	fd &= 3;
+	transfer->offset = __sync_fetch_and_add(&target->stdio_offset[fd][io->direction & 1], io->len);
+	emit_transfer(transfer);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Dual MIT/GPL */
+/*
+ * crypto/tls of Go. A goroutine's stack may move while a function runs, so that return probes would break it: probes sit at
+ * each of the function's return instructions in their place. Arguments are in registers (Go's ABIInternal, since 1.17), and a
+ * call is known by its goroutine, which may change its thread. Included by tls.c.
+ */
+
+#if defined(__TARGET_ARCH_x86)
+#define GO_FIRST(ctx) ((ctx)->ax)
+#define GO_SECOND(ctx) ((ctx)->bx)
+#define GO_THIRD(ctx) ((ctx)->cx)
+#define GO_ROUTINE(ctx) ((ctx)->r14)
+#else
+#define GO_FIRST(ctx) (__PT_REGS_CAST(ctx)->regs[0])
+#define GO_SECOND(ctx) (__PT_REGS_CAST(ctx)->regs[1])
+#define GO_THIRD(ctx) (__PT_REGS_CAST(ctx)->regs[2])
+#define GO_ROUTINE(ctx) (__PT_REGS_CAST(ctx)->regs[28])
+#endif
+
+struct go_key {
+	u64 routine;
+	u64 generation;
+	u64 direction;
+};
+
+struct go_call {
+	u64 connection;
+	u64 buffer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct go_key);
+	__type(value, struct go_call);
+} go_calls SEC(".maps");
+
+static __always_inline bool is_go(u64 operation)
+{
+	return operation == OP_GO_CLOSE || (operation >= OP_GO_READ && operation <= OP_GO_WRITE_RETURN);
+}
+
+static __always_inline void go_enter(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 operation)
+{
+	struct go_key key = { .routine = GO_ROUTINE(ctx), .generation = target->generation };
+	struct go_call call = { .connection = GO_FIRST(ctx), .buffer = GO_SECOND(ctx) };
+	struct connection *connection;
+
+	key.direction = operation == OP_GO_READ ? ASC_RECEIVED : ASC_SENT;
+	if (bpf_map_update_elem(&go_calls, &key, &call, BPF_ANY))
+		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, 0);
+	if (operation == OP_GO_READ)
+		return;
+	connection = connection_of(call.connection, target);
+	/* A stack that has to grow enters the function twice. */
+	all->pending = 0;
+	if (connection && !connection->socket)
+		await_socket(all, call.connection, GO_THIRD(ctx));
+}
+
+static __always_inline void go_return(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 cookie)
+{
+	struct go_key key = { .routine = GO_ROUTINE(ctx), .generation = target->generation };
+	struct connection *connection;
+	struct go_call *call;
+	s64 len = GO_FIRST(ctx);
+
+	key.direction = direction_of(cookie);
+	call = bpf_map_lookup_elem(&go_calls, &key);
+	if (!call)
+		return;
+	connection = len > 0 ? connection_of(call->connection, target) : NULL;
+	if (connection)
+		emit_bytes(all, connection, cookie, call->buffer, len);
+	bpf_map_delete_elem(&go_calls, &key);
+}
+
+static __always_inline void go_call(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 cookie)
+{
+	u64 operation = OPERATION(cookie);
+
+	if (operation == OP_GO_CLOSE)
+		forget_connection(GO_FIRST(ctx), target);
+	else if (operation == OP_GO_READ || operation == OP_GO_WRITE)
+		go_enter(ctx, target, all, operation);
+	else
+		go_return(ctx, target, all, cookie);
+}
