@@ -1,8 +1,10 @@
-//! `agentsight capture`: the command line of the capturer, and the summary at its end.
+//! `agentsight capture`: the command line of the capturer, the line that says how it goes, and the summary at its end.
 
-use agentsight_capture::{End, Options, Summary};
+use crate::size;
+use agentsight_capture::{End, Options, Progress, Summary};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,20 +14,22 @@ EXAMPLES:
         Record a command and everything it starts.
     agentsight capture -o run.asc --pid 4242 --duration 30s
         Record a running process and its descendants for half a minute.
+    agentsight capture -o agents.asc --comm claude --comm codex --rotate-size 1G --keep 10
+        Record every claude and codex of this machine, from now on, in the newest ten files of a gigabyte.
     agentsight query \"SELECT tool_name, count(*) FROM tool_calls GROUP BY 1\" run.asc
         Then ask.";
 
 const EXIT_STATUS: &str = "\
 EXIT STATUS:
     That of the command. 125 if the capturer itself fails, 126 if the command cannot be run, 127 if it is not found.
-    With --pid: 0 done, 3 done but records were lost.
+    Without a command: 0 done, 3 done but records were lost.
 
 A capture holds what the programs said and were told, keys and passwords too. Its mode is 0600, its owner whoever called sudo.";
 
 #[derive(clap::Args, Debug)]
 #[command(before_help = EXAMPLES, after_help = EXIT_STATUS)]
 pub struct Args {
-    /// The capture file to write [default: agentsight-<date>-<time>.asc]
+    /// The capture file to write; - for standard output [default: agentsight-<date>-<time>.asc]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -33,32 +37,125 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
 
-    /// Record this running process, with its present and future descendants (may be given more than once)
-    #[arg(short, long = "pid", value_name = "PID")]
-    pids: Vec<u32>,
-
     /// Stop recording after this time; what is recorded runs on (like 30s, 5m, 2h)
     #[arg(short, long, value_name = "TIME", value_parser = crate::time::duration)]
     duration: Option<Duration>,
 
-    /// Print no summary
+    /// Print no status line and no summary
     #[arg(short, long)]
     quiet: bool,
 
+    #[command(flatten)]
+    targets: Targets,
+
+    #[command(flatten)]
+    extent: Extent,
+
     /// The command to run and record, with its arguments
-    #[arg(last = true, value_name = "COMMAND", required_unless_present = "pids")]
+    #[arg(last = true, value_name = "COMMAND", required_unless_present = "Targets")]
     command: Vec<OsString>,
 }
 
+/// Who is recorded; these combine, with each other and with a command.
+#[derive(clap::Args, Debug)]
+#[group(id = "Targets", multiple = true)]
+#[command(next_help_heading = "Targets (each may be given more than once; with all their descendants)")]
+struct Targets {
+    /// This running process
+    #[arg(short, long = "pid", value_name = "PID")]
+    pids: Vec<u32>,
+    /// Processes with a thread or an executable of this name, present and future
+    #[arg(long = "comm", value_name = "NAME")]
+    comms: Vec<String>,
+    /// Processes in this cgroup (version 2) and those below it, present and future
+    #[arg(long = "cgroup", value_name = "PATH")]
+    cgroups: Vec<PathBuf>,
+    /// Processes of this docker, containerd or podman container
+    #[arg(long = "container", value_name = "ID")]
+    containers: Vec<String>,
+    /// Every process of this machine
+    #[arg(long)]
+    all: bool,
+}
+
+/// How much is recorded, and into how many files.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Extent")]
+struct Extent {
+    /// Keep only this much of each write or message; the rest is counted (like 64k)
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    max_payload: Option<u64>,
+    /// Whether the payload of connections that speak HTTP without TLS is recorded
+    #[arg(long, value_name = "WHICH", default_value = "on")]
+    plain: Switch,
+    /// Which standard streams are recorded: none, those that speak MCP (JSON-RPC), or all
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    stdio: Stdio,
+    /// A new file after this size on disk: run.asc becomes run-0001.asc and so on, each a whole capture (like 1G)
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    rotate_size: Option<u64>,
+    /// A new file after this time (like 1h)
+    #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
+    rotate_time: Option<Duration>,
+    /// Keep only the newest N of the rotated files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Size of the buffer between the kernel and the capturer, a power of 2 [default: 16M]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    ring: Option<u64>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Stdio {
+    Off,
+    Mcp,
+    All,
+}
+
+impl Args {
+    fn options(self) -> Options {
+        let default = || chrono::Local::now().format("agentsight-%Y%m%d-%H%M%S.asc").to_string().into();
+        Options {
+            output: self.output.unwrap_or_else(default),
+            force: self.force,
+            command: self.command,
+            pids: self.targets.pids,
+            comms: self.targets.comms,
+            cgroups: self.targets.cgroups,
+            containers: self.targets.containers,
+            all: self.targets.all,
+            duration: self.duration,
+            max_payload: self.extent.max_payload,
+            ring: self.extent.ring,
+            no_plain: self.extent.plain == Switch::Off,
+            stdio: match self.extent.stdio {
+                Stdio::Off => agentsight_capture::Stdio::Off,
+                Stdio::Mcp => agentsight_capture::Stdio::Mcp,
+                Stdio::All => agentsight_capture::Stdio::All,
+            },
+            rotate_size: self.extent.rotate_size,
+            rotate_time: self.extent.rotate_time,
+            keep: self.extent.keep.map(|keep| keep as usize),
+        }
+    }
+}
+
 pub fn run(args: Args) -> ExitCode {
-    let output =
-        args.output.unwrap_or_else(|| chrono::Local::now().format("agentsight-%Y%m%d-%H%M%S.asc").to_string().into());
-    let options =
-        Options { output, force: args.force, command: args.command, pids: args.pids, duration: args.duration, ..Options::default() };
-    match agentsight_capture::capture(&options) {
+    let quiet = args.quiet;
+    let options = args.options();
+    let line = StatusLine::new(quiet, &options);
+    let result = agentsight_capture::capture(&options, &mut |progress| line.show(progress));
+    line.clear();
+    match result {
         Ok(summary) => {
-            if !args.quiet {
-                print_summary(&options.output, &summary);
+            if !quiet {
+                print_summary(&options, &summary);
             }
             ExitCode::from(exit_status(&summary))
         }
@@ -66,6 +163,49 @@ pub fn run(args: Args) -> ExitCode {
             eprintln!("agentsight: {error}");
             ExitCode::from(error.exit_status())
         }
+    }
+}
+
+/// A line on the terminal that says how the recording goes. A command has the terminal to itself: its own output would be
+/// torn by the line.
+struct StatusLine {
+    bar: ProgressBar,
+}
+
+impl StatusLine {
+    fn new(quiet: bool, options: &Options) -> Self {
+        // Off by itself when standard error is no terminal.
+        let hidden = quiet || !options.command.is_empty();
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        StatusLine { bar }
+    }
+
+    fn show(&self, progress: &Progress) {
+        let seconds = progress.elapsed.as_secs();
+        let before = self.bar.position();
+        self.bar.set_position(progress.records);
+        let drops = match progress.dropped_records {
+            0 => "nothing dropped".to_owned(),
+            lost => format!("{lost} RECORDS DROPPED"),
+        };
+        self.bar.set_message(format!(
+            "{}:{:02}:{:02}  {} records/s, {} raw, {} on disk, {drops}, {} programs probed (Ctrl-C ends)",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60,
+            progress.records.saturating_sub(before),
+            size::text(progress.raw_bytes),
+            size::text(progress.disk_bytes),
+            progress.probed,
+        ));
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -79,54 +219,45 @@ fn exit_status(summary: &Summary) -> u8 {
     }
 }
 
-fn print_summary(output: &Path, summary: &Summary) {
+fn print_summary(options: &Options, summary: &Summary) {
     for warning in &summary.warnings {
         eprintln!("agentsight: {warning}");
+    }
+    for (program, connections) in &summary.opaque {
+        let connections = if *connections == 1 { "a TLS connection".into() } else { format!("{connections} TLS connections") };
+        let program = program.display();
+        eprintln!("agentsight: {program} made {connections} whose plaintext was not seen: `agentsight probes {program}`");
     }
     if let (None, Some(pid)) = (summary.exit_code, summary.command_pid) {
         eprintln!("agentsight: recording ended before the command: process {pid} runs on");
     }
-    if summary.probed.is_empty() {
-        eprintln!("agentsight: no TLS library was found to probe: no plaintext is in this capture");
-    }
     let ratio = summary.raw_bytes as f64 / summary.disk_bytes.max(1) as f64;
     eprintln!(
         "agentsight: {} in {:.1} s: {} records, {} raw, {} on disk (ratio {ratio:.1}), {}",
-        output.display(),
+        name(options, summary),
         summary.elapsed.as_secs_f64(),
         summary.records,
-        bytes(summary.raw_bytes),
-        bytes(summary.disk_bytes),
+        size::text(summary.raw_bytes),
+        size::text(summary.disk_bytes),
         drops(summary),
     );
-    eprintln!("agentsight: next: agentsight query \"SELECT * FROM llm_calls\" {}", output.display());
+    if let Some(newest) = summary.files.last() {
+        eprintln!("agentsight: next: agentsight query \"SELECT * FROM llm_calls\" {}", newest.display());
+    }
+}
+
+/// The file, or the first and the last of several.
+fn name(options: &Options, summary: &Summary) -> String {
+    match &summary.files[..] {
+        [] => "standard output".to_owned(),
+        [first, .., last] if options.rotates() => format!("{} to {}", first.display(), last.display()),
+        [only, ..] => only.display().to_string(),
+    }
 }
 
 fn drops(summary: &Summary) -> String {
     match summary.dropped_records {
         0 => "nothing dropped".to_owned(),
-        lost => format!("{lost} RECORDS DROPPED ({} of payload; see the table drops)", bytes(summary.dropped_bytes)),
-    }
-}
-
-/// A size for people: 1.5 MB.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_rounded_for_people() {
-        assert_eq!([bytes(999), bytes(1500), bytes(2_000_000)], ["999 B", "1.5 kB", "2.0 MB"]);
+        lost => format!("{lost} RECORDS DROPPED ({} of payload; see the table drops)", size::text(summary.dropped_bytes)),
     }
 }

@@ -7,6 +7,8 @@ mod cli;
 mod info;
 mod inputs;
 mod query;
+#[cfg(all(feature = "capture", target_os = "linux"))]
+mod size;
 mod time;
 
 use clap::{CommandFactory, Parser};

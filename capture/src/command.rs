@@ -19,11 +19,16 @@ pub(crate) struct Waiting {
     failed: PipeReader,
 }
 
-/// Forks the child. Must be called while the process has one thread.
+/// Forks the child. Must be called while the process has one thread. With `stdout_is_taken`, where the capture goes to
+/// standard output, the command's goes to standard error.
 ///
 /// # Errors
 /// When the command cannot be found, or the system refuses a pipe or a fork.
-pub(crate) fn prepare(command: &[OsString], invoker: Option<&Invoker>) -> Result<Waiting, Error> {
+pub(crate) fn prepare(
+    command: &[OsString],
+    invoker: Option<&Invoker>,
+    stdout_is_taken: bool,
+) -> Result<Waiting, Error> {
     let name = command[0].to_string_lossy().into_owned();
     let path = find(&command[0]).ok_or_else(|| Error::CommandNotFound { command: name.clone() })?;
     let not_run = |source: std::io::Error| Error::CommandNotRun { command: name.clone(), source };
@@ -44,6 +49,9 @@ pub(crate) fn prepare(command: &[OsString], invoker: Option<&Invoker>) -> Result
         ForkResult::Parent { child } => Ok(Waiting { pid: child, name, go, failed }),
         ForkResult::Child => {
             drop((go, failed));
+            if stdout_is_taken && nix::unistd::dup2_stdout(std::io::stderr()).is_err() {
+                exit_now();
+            }
             become_command(&path, &args, &environment, invoker, gate, report)
         }
     }
@@ -134,6 +142,34 @@ pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| executable(file))
 }
 
+/// The programs that will run for this name: the file, and when it is a script, what its first line names.
+pub(crate) fn programs(name: &OsStr) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut next = find(name);
+    while let Some(program) = next.filter(|_| found.len() < MAX_INTERPRETERS) {
+        next = interpreter(&program);
+        found.push(program);
+    }
+    found
+}
+
+/// The kernel gives up on a longer chain of scripts.
+const MAX_INTERPRETERS: usize = 5;
+
+/// What the first line of a script names, `#!/usr/bin/env NAME` looked up; `None` for what is no script.
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    std::fs::File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = std::str::from_utf8(start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?).ok()?;
+    let mut words = line.split_whitespace();
+    let program = words.next()?;
+    if !program.ends_with("/env") {
+        return Some(program.into());
+    }
+    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    find(OsStr::new(name))
+}
+
 fn executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
@@ -145,5 +181,31 @@ pub(crate) fn exit_code(status: nix::sys::wait::WaitStatus) -> Option<i32> {
         Exited(_, code) => Some(code),
         Signaled(_, signal, _) => Some(128 + signal as i32),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_of_a_script_are_the_script_and_its_interpreter() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = |name: &str, first_line: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("{first_line}\nrest\n")).unwrap();
+            path
+        };
+        let sh = find(OsStr::new("sh")).unwrap();
+        for first_line in ["#!/usr/bin/env sh", "#! /usr/bin/env -S A=b sh -e"] {
+            let path = script("env", first_line);
+            assert_eq!(programs(path.as_os_str()), [path, sh.clone()], "{first_line}");
+        }
+        let path = script("plain", "#!/bin/sh -e");
+        assert_eq!(programs(path.as_os_str()), [path, "/bin/sh".into()]);
+        let path = script("none", "echo");
+        assert_eq!(programs(path.as_os_str()), [path]);
+        let endless = script("loop", &format!("#!{}", folder.path().join("loop").display()));
+        assert_eq!(programs(endless.as_os_str()).len(), MAX_INTERPRETERS);
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::Error;
 use crate::session::Event;
-use agentsight_formats::record::{Header, kind, padded_len};
+use agentsight_formats::record::{Body, Header, Record, kind, padded_len};
 use libbpf_rs::{MapHandle, RingBufferBuilder};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
@@ -76,6 +78,13 @@ fn append(batch: &mut Vec<u8>, reserved: &[u8], events: &Sender<Event>) {
     let _ = match header.kind.get() {
         kind::EXEC => events.send(Event::Exec(header.tgid.get())),
         kind::EXIT => events.send(Event::Exit(header.tgid.get())),
+        kind::ADOPT => events.send(Event::Adopt(header.tgid.get())),
+        kind::MAP => match (Record { header, bytes: record }).body() {
+            Ok(Body::Map { path, .. }) => {
+                events.send(Event::Map(header.tgid.get(), OsStr::from_bytes(path).to_owned().into()))
+            }
+            _ => Ok(()),
+        },
         _ => Ok(()),
     };
 }

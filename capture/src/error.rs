@@ -10,16 +10,20 @@ pub enum Error {
     Privilege,
     #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF")]
     NoBtf,
-    #[error("kernel {release} is too old: agentsight needs Linux 5.8 or newer")]
+    #[error("kernel {release} is too old: agentsight needs Linux 5.15 or newer")]
     OldKernel { release: String },
     #[error(
         "this is a process namespace of its own, where the kernel's process ids are not known: run the capturer on the host, or in a container with the host's (--pid=host)"
     )]
     PidNamespace,
-    #[error("nothing to record: name a command after `--`, or a process with --pid")]
+    #[error("nothing to record: name a command after `--`, or processes with --pid, --comm, --cgroup, --container or --all")]
     NoTarget,
     #[error("{path} exists: name another output, or replace it with --force")]
     OutputExists { path: PathBuf },
+    #[error("the capture would go to the terminal: redirect it into a file or a pipe")]
+    TerminalOutput,
+    #[error("a pipe cannot be rotated: name a file with -o")]
+    RotatedPipe,
     #[error("cannot create {path}: {source}")]
     Create { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}; the first {safe_bytes} bytes are safe and can be read")]
@@ -32,6 +36,18 @@ pub enum Error {
     NoProcess { pid: u32 },
     #[error("cannot read process {pid}: {source}")]
     Process { pid: u32, source: io::Error },
+    #[error("no cgroup {path} below {root}: `systemd-cgls` shows what there is")]
+    NoCgroup { path: PathBuf, root: PathBuf },
+    #[error("cgroup {path} cannot be read: {source}")]
+    Cgroup { path: PathBuf, source: io::Error },
+    #[error("no cgroups of version 2 are mounted here, and only those can be followed: name processes with --pid")]
+    NoCgroup2,
+    #[error(
+        "{id} is no container id: give at least 8 hexadecimal digits of it, as `docker ps` prints them (a name: `docker inspect -f {{{{.Id}}}} NAME`)"
+    )]
+    ContainerId { id: String },
+    #[error("no running process is in a container {id}: `docker ps`, `crictl ps` and `podman ps` list those that run")]
+    NoContainer { id: String },
     #[error("user {user} of sudo cannot be looked up: {source}")]
     User { user: String, source: io::Error },
     #[error("the kernel refused the eBPF programs: {0}; is it locked down, or does a container hide bpf(2)?")]

@@ -107,7 +107,8 @@ fn load_with<'obj>(
     open.load()
 }
 
-fn page_size() -> u64 {
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> u64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as u64)
 }
 
@@ -162,6 +163,14 @@ impl Kernel<'_> {
             // Its parent was recorded first and told us of it.
             if error.kind() == libbpf_rs::ErrorKind::AlreadyExists { Ok(()) } else { Err(Error::Load(error)) }
         })
+    }
+
+    /// The processes that are recorded now.
+    pub(crate) fn targets(&self) -> Vec<u32> {
+        let keys = self.skel.maps.targets.keys();
+        let mut pids: Vec<u32> = keys.filter_map(|key| Some(u32::from_ne_bytes(key.try_into().ok()?))).collect();
+        pids.sort_unstable();
+        pids
     }
 
     /// Records nobody any more: the programs, still attached, find no target and return at once.

@@ -13,8 +13,11 @@ mod drain;
 mod error;
 mod kernel;
 mod libraries;
+mod metrics;
+mod opaque;
 mod output;
 mod preflight;
+mod privilege;
 mod prober;
 mod procfs;
 mod recorder;
@@ -22,6 +25,7 @@ pub mod resolver;
 mod session;
 mod signals;
 mod state;
+mod targets;
 mod tracepoints;
 mod user;
 
@@ -35,7 +39,7 @@ use std::time::Duration;
 /// What to record, and where to.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The capture file to write.
+    /// The capture file to write; `-` for standard output.
     pub output: PathBuf,
     /// Whether an existing output may be replaced.
     pub force: bool,
@@ -61,6 +65,35 @@ pub struct Options {
     /// Whether connections without TLS that begin with HTTP are left out.
     pub no_plain: bool,
     pub stdio: Stdio,
+    /// A new file after this many bytes on disk, or this time; each is a whole capture. `output` then names them all:
+    /// `run.asc` becomes `run-0001.asc` and so on.
+    pub rotate_size: Option<u64>,
+    pub rotate_time: Option<Duration>,
+    /// So many of the rotated files are kept, the newest.
+    pub keep: Option<usize>,
+}
+
+impl Options {
+    /// Whether there is nothing to record.
+    fn names_nothing(&self) -> bool {
+        self.command.is_empty() && self.selectors().is_empty()
+    }
+
+    /// Whether the capture is several files.
+    pub fn rotates(&self) -> bool {
+        self.rotate_size.is_some() || self.rotate_time.is_some()
+    }
+
+    /// What was chosen, in the words of the command line; the command first.
+    fn selectors(&self) -> Vec<String> {
+        let command = (!self.command.is_empty()).then(|| "command".to_owned());
+        let pids = self.pids.iter().map(|pid| format!("--pid {pid}"));
+        let comms = self.comms.iter().map(|name| format!("--comm {name}"));
+        let cgroups = self.cgroups.iter().map(|path| format!("--cgroup {}", path.display()));
+        let containers = self.containers.iter().map(|id| format!("--container {id}"));
+        let all = self.all.then(|| "--all".to_owned());
+        command.into_iter().chain(pids).chain(comms).chain(cgroups).chain(containers).chain(all).collect()
+    }
 }
 
 /// Bytes of the ring between kernel and capturer where nothing else is asked for.
@@ -87,6 +120,21 @@ pub enum End {
     Signal(i32),
 }
 
+/// How a recording goes.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub elapsed: Duration,
+    /// Records written so far.
+    pub records: u64,
+    /// Bytes of records before compression.
+    pub raw_bytes: u64,
+    /// Bytes written.
+    pub disk_bytes: u64,
+    pub dropped_records: u64,
+    /// Binaries with probes.
+    pub probed: usize,
+}
+
 /// How a recording went.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -96,6 +144,8 @@ pub struct Summary {
     /// Process id of the command.
     pub command_pid: Option<u32>,
     pub elapsed: Duration,
+    /// The files that were written and kept; none where the output is a pipe.
+    pub files: Vec<PathBuf>,
     /// Records written, the capturer's own included.
     pub records: u64,
     /// Bytes of records before compression.
@@ -110,4 +160,6 @@ pub struct Summary {
     pub probed: Vec<PathBuf>,
     /// What could not be done, one line each.
     pub warnings: Vec<String>,
+    /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
+    pub opaque: Vec<(PathBuf, u64)>,
 }

@@ -36,7 +36,7 @@ pub(crate) fn release() -> String {
 fn kernel(release: &str) -> Result<(), Error> {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) < (5, 8) => Err(Error::OldKernel { release: release.to_owned() }),
+        (Some(major), Some(minor)) if (major, minor) < (5, 15) => Err(Error::OldKernel { release: release.to_owned() }),
         // A release that cannot be read is no reason to refuse: loading the programs will tell.
         _ => Ok(()),
     }
@@ -56,11 +56,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_before_5_8_are_refused_by_name() {
+    fn kernels_before_5_15_are_refused_by_name() {
         let message = kernel("4.19.0-27-amd64").unwrap_err().to_string();
-        assert!(message.contains("4.19.0-27-amd64") && message.contains("5.8"), "{message}");
-        assert!(kernel("5.7.19").is_err());
-        assert!(kernel("5.8.0").is_ok());
+        assert!(message.contains("4.19.0-27-amd64") && message.contains("5.15"), "{message}");
+        assert!(kernel("5.10.0-30-amd64").is_err());
+        assert!(kernel("5.15.0").is_ok());
         assert!(kernel("6.18.44-fc").is_ok());
         assert!(kernel("10.0").is_ok());
     }

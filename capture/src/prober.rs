@@ -63,6 +63,14 @@ impl Prober {
         self.probe(kernel, &link, &name)
     }
 
+    /// Looks at a file that a process has mapped; `path` is the process's own.
+    pub(crate) fn probe_library(&mut self, kernel: &Kernel<'_>, pid: u32, path: &Path) -> Option<Vec<u8>> {
+        let inside = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").ok()?);
+        // A process that has ended leaves its files.
+        let there = if inside.exists() { inside } else { path.to_owned() };
+        self.probe(kernel, &there, path)
+    }
+
     /// Looks at everything that a running process has mapped.
     pub(crate) fn probe_mapped(&mut self, kernel: &Kernel<'_>, pid: u32) -> Vec<u8> {
         let prefix = format!("/proc/{pid}/root");

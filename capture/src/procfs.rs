@@ -1,11 +1,11 @@
 //! What /proc tells of processes that run before recording starts.
 
 use crate::Error;
-use agentsight_formats::record::{self, CAPTURER_CPU, Header, Process, kind};
+use agentsight_formats::record::{self, CAPTURER_CPU, Descriptor, Header, Process, kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The longest argument vector that is kept, in bytes; the kernel side has the same limit.
 const MAX_ARGS: usize = 128 << 10;
@@ -25,17 +25,35 @@ pub(crate) fn check(pid: u32) -> Result<(), Error> {
     }
 }
 
-/// A process and all its descendants at this moment.
-pub(crate) fn tree(root: u32) -> BTreeSet<u32> {
+/// Every process that runs now, without the kernel's own threads, which have no executable.
+pub(crate) fn processes() -> impl Iterator<Item = u32> {
+    numbers("/proc").filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok())
+}
+
+/// The entries of a folder that are numbers.
+fn numbers(folder: impl AsRef<Path>) -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The names of a process's threads.
+pub(crate) fn comms(pid: u32) -> impl Iterator<Item = String> {
+    numbers(format!("/proc/{pid}/task")).filter_map(move |tid| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+        Some(name.trim_end_matches('\n').to_owned())
+    })
+}
+
+/// These processes and all their descendants at this moment.
+pub(crate) fn trees(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+    for pid in numbers("/proc") {
         if let Some(stat) = Stat::read(pid) {
             children.entry(stat.ppid).or_default().push(pid);
         }
     }
     let mut found = BTreeSet::new();
-    let mut waiting = vec![root];
+    let mut waiting: Vec<u32> = roots.into_iter().collect();
     while let Some(pid) = waiting.pop() {
         if found.insert(pid) {
             waiting.extend(children.get(&pid).into_iter().flatten());
@@ -54,7 +72,40 @@ pub(crate) fn mapped(pid: u32) -> BTreeSet<PathBuf> {
     inside.map(|(_, path)| PathBuf::from(format!("/proc/{pid}/root{path}"))).collect()
 }
 
-/// Appends the record of a process that already runs; nothing if it is gone.
+/// The cgroup of cgroup2 whose memory a process uses; `None` if it is in the root, which has no limits.
+pub(crate) fn limiting_cgroup(pid: u32) -> Option<PathBuf> {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = Path::new("/sys/fs/cgroup").join(path);
+    folder.join("memory.current").exists().then_some(folder)
+}
+
+/// The number that a file holds.
+pub(crate) fn number_in(path: &Path) -> Option<i64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// What a process has used.
+pub(crate) struct Usage {
+    /// CPU time in nanoseconds.
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub rss_pages: u64,
+    pub threads: u64,
+}
+
+/// What a process has used until now; `None` if it is gone.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let stat = Stat::read(pid)?;
+    Some(Usage {
+        user_ns: stat.user_ticks * TICK_NS,
+        system_ns: stat.system_ticks * TICK_NS,
+        rss_pages: stat.rss_pages,
+        threads: stat.threads,
+    })
+}
+
+/// Appends the record of a process that already runs, and of each of its descriptors; nothing if it is gone.
 pub(crate) fn append_process(out: &mut Vec<u8>, pid: u32) {
     let Some(stat) = Stat::read(pid) else { return };
     let link = |name| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -77,6 +128,21 @@ pub(crate) fn append_process(out: &mut Vec<u8>, pid: u32) {
         comm: stat.comm,
     };
     record::append(out, &process, &[path, cwd, kept]);
+    append_descriptors(out, pid);
+}
+
+fn append_descriptors(out: &mut Vec<u8>, pid: u32) {
+    for fd in numbers(format!("/proc/{pid}/fd")) {
+        let Ok(target) = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")) else { continue };
+        let target = target.as_os_str().as_bytes();
+        let descriptor = Descriptor {
+            header: header(kind::DESCRIPTOR, pid),
+            fd: (fd as i32).into(),
+            target_len: (target.len() as u16).into(),
+            reserved: 0.into(),
+        };
+        record::append(out, &descriptor, &[target]);
+    }
 }
 
 /// The header of a record of the capturer itself; the length is set when the record is appended.
@@ -94,11 +160,18 @@ pub(crate) fn header(kind: u16, tgid: u32) -> Header {
     }
 }
 
+/// Clock ticks are of 1/100 s for user space on every architecture (USER_HZ).
+const TICK_NS: u64 = 10_000_000;
+
 struct Stat {
     ppid: u32,
     /// Nanoseconds of boot time.
     start: u64,
     comm: [u8; 16],
+    user_ticks: u64,
+    system_ticks: u64,
+    threads: u64,
+    rss_pages: u64,
 }
 
 impl Stat {
@@ -116,9 +189,17 @@ impl Stat {
         comm[..len].copy_from_slice(&name[..len]);
         let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        let ticks: u64 = fields.get(19)?.parse().ok()?;
-        // Clock ticks are of 1/100 s for user space on every architecture (USER_HZ).
-        Some(Stat { ppid: fields.get(1)?.parse().ok()?, start: ticks * 10_000_000, comm })
+        // From the third on; the numbers in the manual page count from 1.
+        let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
+        Some(Stat {
+            ppid: fields.get(1)?.parse().ok()?,
+            start: number(22)?.checked_mul(TICK_NS)?,
+            comm,
+            user_ticks: number(14)?,
+            system_ticks: number(15)?,
+            threads: number(20)?,
+            rss_pages: number(24)?,
+        })
     }
 }
 
@@ -128,16 +209,17 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let line = b"42 (a) b (c) S 7 42 42 0 -1 4194304 1 0 0 0 1 2 0 0 20 0 1 0 12345 1 1 1";
+        let line = b"42 (a) b (c) S 7 42 42 0 -1 4194304 1 0 0 0 1 2 0 0 20 0 3 0 12345 1 9 1";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.ppid, stat.start), (7, 123_450_000_000));
+        assert_eq!((stat.user_ticks, stat.system_ticks, stat.threads, stat.rss_pages), (1, 2, 3, 9));
         assert_eq!(&stat.comm[..8], b"a) b (c\0");
     }
 
     #[test]
     fn a_tree_holds_its_root_and_its_children() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let found = tree(std::process::id());
+        let found = trees([std::process::id()]);
         assert!(found.contains(&std::process::id()) && found.contains(&child.id()));
         drop(child.stdin.take());
         child.wait().unwrap();

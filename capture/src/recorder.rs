@@ -3,10 +3,15 @@
 use crate::Error;
 use crate::clock;
 use crate::kernel::Drops;
+use crate::output::Output;
 use crate::state::State;
-use agentsight_formats::{Head, Writer};
+use agentsight_formats::record::DropCounter;
+use agentsight_formats::{Head, Metadata, Writer};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,22 +24,43 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_TIME: Duration = Duration::from_secs(300);
 
 /// What was written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
+    pub files: Vec<PathBuf>,
     pub records: u64,
     pub raw_bytes: u64,
     pub disk_bytes: u64,
     pub dropped_records: u64,
     pub dropped_bytes: u64,
+    /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
+    pub opaque: Vec<(PathBuf, u64)>,
+}
+
+/// What has been written so far, for other threads to look at.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub records: AtomicU64,
+    pub raw_bytes: AtomicU64,
+    pub disk_bytes: AtomicU64,
+    pub dropped_records: AtomicU64,
 }
 
 pub(crate) struct Recorder {
     writer: Writer<File>,
-    path: PathBuf,
+    output: Output,
+    metadata: Metadata,
+    /// Names the recording in each of its files.
+    recording: uuid::Uuid,
     state: State,
     drops: Drops,
+    /// What was lost before this file began, by source, CPU and reason.
+    lost_before: BTreeMap<(u16, u16, u16), (u64, u64)>,
+    /// Of the files before this one.
+    before: Written,
+    counters: Arc<Counters>,
     flushed: Instant,
     segment_started: Instant,
+    file_started: Instant,
 }
 
 impl Recorder {
@@ -42,14 +68,36 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub(crate) fn begin(file: File, path: PathBuf, head: &Head, snapshot: &[u8], drops: Drops) -> Result<Self, Error> {
-        let failed = |source| Error::Write { path: path.clone(), safe_bytes: 0, source };
-        let mut writer = Writer::new(file, head).map_err(failed)?;
+    pub(crate) fn begin(
+        file: File,
+        output: Output,
+        metadata: Metadata,
+        snapshot: &[u8],
+        drops: Drops,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Write { path: output.current(), safe_bytes: 0, source };
+        let recording = uuid::Uuid::new_v4();
+        let head = head(&metadata, recording, &output);
+        let mut writer = Writer::new(file, &head).map_err(failed)?;
         let mut state = State::default();
         state.apply(snapshot);
         writer.begin_segment(snapshot, clock::sample(), &drops.read()).map_err(failed)?;
         let now = Instant::now();
-        Ok(Recorder { writer, path, state, drops, flushed: now, segment_started: now })
+        Ok(Recorder {
+            writer,
+            output,
+            metadata,
+            recording,
+            state,
+            drops,
+            lost_before: BTreeMap::new(),
+            before: Written::default(),
+            counters,
+            flushed: now,
+            segment_started: now,
+            file_started: now,
+        })
     }
 
     /// Writes what comes until nobody can send any more, then closes the file.
@@ -65,6 +113,9 @@ impl Recorder {
             }
             if self.writer.piece_bytes() >= PIECE_BYTES || self.flushed.elapsed() >= PIECE_TIME {
                 self.flush()?;
+                if self.is_full() {
+                    self.rotate()?;
+                }
             }
         }
     }
@@ -72,7 +123,7 @@ impl Recorder {
     fn keep(&mut self, batch: &[u8]) -> Result<(), Error> {
         if !self.writer.in_segment() {
             let snapshot = self.state.snapshot();
-            let begun = self.writer.begin_segment(&snapshot, clock::sample(), &self.drops.read());
+            let begun = self.writer.begin_segment(&snapshot, clock::sample(), &self.lost());
             self.checked(begun)?;
             self.segment_started = Instant::now();
         }
@@ -90,12 +141,63 @@ impl Recorder {
                 self.checked(ended)?;
             }
         }
+        self.count();
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<(), Error> {
-        let written = self.writer.checkpoint(clock::sample(), &self.drops.read());
+        let written = self.writer.checkpoint(clock::sample(), &self.lost());
         self.checked(written)
+    }
+
+    /// What was lost since this file began.
+    fn lost(&self) -> Vec<DropCounter> {
+        let mut drops = self.drops.read();
+        for counter in &mut drops {
+            if let Some((records, bytes)) = self.lost_before.get(&key(counter)) {
+                counter.records = counter.records.get().saturating_sub(*records).into();
+                counter.bytes = counter.bytes.get().saturating_sub(*bytes).into();
+            }
+        }
+        drops.retain(|counter| counter.records.get() > 0);
+        drops
+    }
+
+    /// Whether the next file is due.
+    fn is_full(&self) -> bool {
+        self.output.rotate_size.is_some_and(|size| self.writer.disk_bytes() >= size)
+            || self.output.rotate_time.is_some_and(|time| self.file_started.elapsed() >= time)
+    }
+
+    /// Closes the file and begins the next one, with a snapshot of what lives.
+    fn rotate(&mut self) -> Result<(), Error> {
+        let file = self.output.open()?;
+        self.metadata.clocks = clock::sample();
+        let head = head(&self.metadata, self.recording, &self.output);
+        let next = Writer::new(file, &head);
+        let next = self.checked(next)?;
+        if !self.writer.in_segment() {
+            self.keep(&[])?;
+        }
+        self.checkpoint()?;
+        self.lost_before = self.drops.read().iter().map(|c| (key(c), (c.records.get(), c.bytes.get()))).collect();
+        let (records, raw_bytes) = (self.writer.records(), self.writer.raw_bytes());
+        let full = std::mem::replace(&mut self.writer, next).finish();
+        let full = self.checked(full)?;
+        self.before.records += records;
+        self.before.raw_bytes += raw_bytes;
+        self.before.disk_bytes += size(&full);
+        self.file_started = Instant::now();
+        self.keep(&[])
+    }
+
+    fn count(&self) {
+        let counters = &self.counters;
+        counters.records.store(self.before.records + self.writer.records(), Ordering::Relaxed);
+        counters.raw_bytes.store(self.before.raw_bytes + self.writer.raw_bytes(), Ordering::Relaxed);
+        counters.disk_bytes.store(self.before.disk_bytes + self.writer.disk_bytes(), Ordering::Relaxed);
+        let dropped = self.drops.read().iter().map(|counter| counter.records.get()).sum();
+        counters.dropped_records.store(dropped, Ordering::Relaxed);
     }
 
     fn finish(mut self) -> Result<Written, Error> {
@@ -105,22 +207,47 @@ impl Recorder {
         }
         self.checkpoint()?;
         let drops = self.drops.read();
-        let (records, raw_bytes, safe_bytes) =
-            (self.writer.records(), self.writer.raw_bytes(), self.writer.safe_bytes());
-        let path = self.path;
-        let failed = |source| Error::Write { path: path.clone(), safe_bytes, source };
-        let file = self.writer.finish().map_err(failed)?;
-        let disk_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+        let opaque = self.state.opaque();
+        let (records, raw_bytes, disk_bytes) =
+            (self.writer.records(), self.writer.raw_bytes(), self.writer.disk_bytes());
+        let (path, safe_bytes) = (self.output.current(), self.writer.safe_bytes());
+        let file = self.writer.finish().map_err(|source| Error::Write { path, safe_bytes, source })?;
         Ok(Written {
-            records,
-            raw_bytes,
-            disk_bytes,
+            files: self.output.files(),
+            records: self.before.records + records,
+            raw_bytes: self.before.raw_bytes + raw_bytes,
+            disk_bytes: self.before.disk_bytes + size(&file).max(disk_bytes),
             dropped_records: drops.iter().map(|counter| counter.records.get()).sum(),
             dropped_bytes: drops.iter().map(|counter| counter.bytes.get()).sum(),
+            opaque,
         })
     }
 
     fn checked<T>(&self, result: Result<T, agentsight_formats::Error>) -> Result<T, Error> {
-        result.map_err(|source| Error::Write { path: self.path.clone(), safe_bytes: self.writer.safe_bytes(), source })
+        result.map_err(|source| Error::Write {
+            path: self.output.current(),
+            safe_bytes: self.writer.safe_bytes(),
+            source,
+        })
     }
+}
+
+/// The head of the next file. The files of one recording have ids of their own and one `recording`.
+fn head(metadata: &Metadata, recording: uuid::Uuid, output: &Output) -> Head {
+    let mut metadata = metadata.clone();
+    if !output.rotates() {
+        return Head::new(*recording.as_bytes(), metadata);
+    }
+    metadata.extra.insert("recording".to_owned(), recording.to_string().into());
+    metadata.extra.insert("part".to_owned(), output.part().into());
+    Head::new(*uuid::Uuid::new_v4().as_bytes(), metadata)
+}
+
+fn key(counter: &DropCounter) -> (u16, u16, u16) {
+    (counter.source.get(), counter.cpu.get(), counter.reason.get())
+}
+
+/// Size in bytes; 0 for what is no file.
+fn size(file: &File) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len())
 }

@@ -3,16 +3,20 @@
 use crate::drain;
 use crate::error::Error;
 use crate::kernel::{self, Kernel, Settings};
+use crate::metrics::{self, Sampler};
+use crate::output::Output;
 use crate::prober::{Prober, note_record};
-use crate::recorder::{Recorder, Written};
+use crate::recorder::{Counters, Recorder, Written};
+use crate::targets::{self, Targets};
 use crate::user::{self, Invoker};
-use crate::{DEFAULT_RING, End, Options, Summary};
-use crate::{clock, command, libraries, output, preflight, procfs, signals};
-use agentsight_formats::{Head, Metadata};
+use crate::{DEFAULT_RING, End, Options, Progress, Stdio, Summary};
+use crate::{clock, command, libraries, preflight, privilege, procfs, signals};
+use agentsight_formats::Metadata;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -24,6 +28,10 @@ use std::time::{Duration, Instant};
 pub(crate) enum Event {
     /// A recorded process executed a program.
     Exec(u32),
+    /// A recorded process mapped a file that it may execute: its path, as the process sees it.
+    Map(u32, PathBuf),
+    /// A process that was selected by name or by cgroup is recorded from now on.
+    Adopt(u32),
     /// A recorded process is gone.
     Exit(u32),
     /// The command is gone.
@@ -42,52 +50,66 @@ const QUEUED_BATCHES: usize = 8;
 /// Generations of processes that are recorded from the start; the kernel side counts its own from 1.
 const FIRST_GENERATION: u64 = 1 << 63;
 
-/// Records until the end, and writes a capture.
+/// Records until the end, and writes a capture. `progress` is told once a second how it goes.
 ///
 /// Call it from the main thread while it is the only one: the command is forked from it.
 ///
 /// # Errors
 /// When recording cannot begin, the command cannot be run, or the file cannot be written. The command, once started, runs
 /// on in any case.
-pub fn capture(options: &Options) -> Result<Summary, Error> {
-    if options.command.is_empty() && options.pids.is_empty() {
+pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result<Summary, Error> {
+    if options.names_nothing() {
         return Err(Error::NoTarget);
     }
     preflight::check()?;
-    output::check(&options.output, options.force)?;
-    options.pids.iter().try_for_each(|pid| procfs::check(*pid))?;
     let invoker = user::invoker()?;
+    let mut output = Output::new(options, invoker.clone())?;
+    let targets = targets::find(options)?;
     let signals = signals::block()?;
     let waiting = match &options.command[..] {
         [] => None,
-        command => Some(command::prepare(command, invoker.as_ref())?),
+        command => Some(command::prepare(command, invoker.as_ref(), output.is_stdout())?),
     };
 
+    let settings = settings(options, &targets);
     let mut storage = [const { MaybeUninit::uninit() }; 3];
-    let settings = settings(options)?;
     let mut kernel = kernel::load(&mut storage, &settings)?;
     let sources = kernel.attach(&settings)?;
     let mut prober = Prober::default();
+    prober.warnings.extend(targets.warnings);
     let mut snapshot: Vec<u8> = Vec::new();
     for library in libraries::installed() {
         snapshot.extend(prober.probe(&kernel, &library, &library).unwrap_or_default());
     }
-    if let Some(program) = options.command.first().and_then(|name| command::find(name)) {
+    for program in options.command.first().map(|name| command::programs(name)).unwrap_or_default() {
         let name = program.canonicalize().unwrap_or_else(|_| program.clone());
         snapshot.extend(prober.probe(&kernel, &program, &name).unwrap_or_default());
     }
-    add_running(&kernel, &mut prober, &options.pids, &mut snapshot)?;
+    add_running(&kernel, &mut prober, targets.pids.iter().copied(), &mut snapshot)?;
 
     let started = Instant::now();
-    let file = output::create(&options.output, options.force, invoker.as_ref())?;
-    let head = Head::new(*uuid::Uuid::new_v4().as_bytes(), metadata(options, invoker.as_ref()));
     let (ring, drops) = kernel.maps()?;
-    let recorder = Recorder::begin(file, options.output.clone(), &head, &snapshot, drops)?;
+    let counters = Arc::<Counters>::default();
+    let metadata = metadata(options, invoker.as_ref());
+    let first = output.open()?;
+    let recorder = Recorder::begin(first, output, metadata, &snapshot, drops, counters.clone())?;
+    privilege::drop_unneeded(kernel.attach, options.rotates())?;
     let (events, inbox) = channel();
     signals::forward(&signals, events.clone())?;
     let threads = Threads::start(recorder, ring, &events);
-    let mut session =
-        Session { running: options.pids.iter().copied().collect(), kernel, prober, inbox, batches: &threads.batches };
+    let mut session = Session {
+        running: targets.pids,
+        selects: !settings.comms.is_empty() || !settings.cgroups.is_empty() || options.all,
+        has_command: waiting.is_some(),
+        sampler: Sampler::new(kernel::page_size()),
+        kernel,
+        prober,
+        inbox,
+        batches: &threads.batches,
+        counters: &counters,
+        started,
+        progress,
+    };
 
     let command = match waiting {
         None => None,
@@ -97,14 +119,16 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
                 Ok(pid) => Some(watch_command(pid, events)),
                 Err(error) => {
                     // Nothing ran: an empty capture would only be in the way of the next try.
-                    drop(threads.stop());
-                    let _ = std::fs::remove_file(&options.output);
+                    let written = threads.stop();
+                    for path in written.into_iter().flat_map(|written| written.files) {
+                        let _ = std::fs::remove_file(path);
+                    }
                     return Err(error);
                 }
             }
         }
     };
-    let (end, exit) = session.wait(command.is_some(), options.duration);
+    let (end, exit) = session.wait(options.duration);
     let elapsed = started.elapsed();
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
@@ -127,6 +151,7 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
         exit_code: exit.and_then(command::exit_code),
         command_pid: command.map(|pid| pid.as_raw() as u32),
         elapsed,
+        files: written.files,
         records: written.records,
         raw_bytes: written.raw_bytes,
         disk_bytes: written.disk_bytes,
@@ -134,6 +159,7 @@ pub fn capture(options: &Options) -> Result<Summary, Error> {
         dropped_bytes: written.dropped_bytes,
         probed,
         warnings,
+        opaque: written.opaque,
     })
 }
 
@@ -156,23 +182,28 @@ fn detach<T>(attached: T) {
 
 /// Records processes that already run, with their descendants: first they are followed, then looked at, so that nothing
 /// is forked unseen in between.
-fn add_running(kernel: &Kernel<'_>, prober: &mut Prober, pids: &[u32], snapshot: &mut Vec<u8>) -> Result<(), Error> {
-    for root in pids {
-        let mut added = BTreeSet::new();
-        loop {
-            let new: Vec<u32> = procfs::tree(*root).difference(&added).copied().collect();
-            if new.is_empty() {
-                break;
-            }
-            for pid in new {
-                kernel.add_target(pid, FIRST_GENERATION | u64::from(pid))?;
-                added.insert(pid);
-            }
+fn add_running(
+    kernel: &Kernel<'_>,
+    prober: &mut Prober,
+    roots: impl Iterator<Item = u32> + Clone,
+    snapshot: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let mut added = BTreeSet::new();
+    loop {
+        let mut new = procfs::trees(roots.clone());
+        new.remove(&std::process::id());
+        let new: Vec<u32> = new.difference(&added).copied().collect();
+        if new.is_empty() {
+            break;
         }
-        for pid in added {
-            procfs::append_process(snapshot, pid);
-            snapshot.extend(prober.probe_mapped(kernel, pid));
+        for pid in new {
+            kernel.add_target(pid, FIRST_GENERATION | u64::from(pid))?;
+            added.insert(pid);
         }
+    }
+    for pid in added {
+        procfs::append_process(snapshot, pid);
+        snapshot.extend(prober.probe_mapped(kernel, pid));
     }
     Ok(())
 }
@@ -181,45 +212,89 @@ fn add_running(kernel: &Kernel<'_>, prober: &mut Prober, pids: &[u32], snapshot:
 struct Session<'a, 'obj> {
     kernel: Kernel<'obj>,
     prober: Prober,
+    sampler: Sampler,
     inbox: Receiver<Event>,
     batches: &'a SyncSender<Vec<u8>>,
+    counters: &'a Counters,
+    progress: &'a mut dyn FnMut(&Progress),
+    started: Instant,
     /// The processes that were named and have not exited.
     running: BTreeSet<u32>,
+    /// Whether processes of the future are named: then there is no end before somebody ends it.
+    selects: bool,
+    has_command: bool,
 }
 
 impl Session<'_, '_> {
     /// Attaches to new programs until the recording ends. Returns why it did, and the command's wait status if it exited.
-    fn wait(&mut self, has_command: bool, duration: Option<Duration>) -> (End, Option<WaitStatus>) {
+    fn wait(&mut self, duration: Option<Duration>) -> (End, Option<WaitStatus>) {
         let deadline = duration.map(|duration| Instant::now() + duration);
         // A process may have exited before it was followed; then nothing will tell.
         self.running.retain(|pid| procfs::check(*pid).is_ok());
-        let mut terminal_had_its_turn = !has_command;
+        let mut terminal_had_its_turn = !self.has_command;
+        let mut tick = Instant::now();
         loop {
-            if !has_command && self.running.is_empty() {
+            if !self.has_command && !self.selects && self.running.is_empty() {
                 return (End::Exited, None);
             }
-            let event = match deadline {
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            };
-            match event {
-                Ok(Event::Exec(pid)) => {
-                    if let Some(record) = self.prober.probe_executable(&self.kernel, pid) {
-                        self.tell(record);
-                    }
-                }
-                Ok(Event::Exit(pid)) => {
-                    self.running.remove(&pid);
-                }
+            if tick <= Instant::now() {
+                self.tick();
+                tick = Instant::now() + metrics::INTERVAL;
+            }
+            let until = deadline.map_or(tick, |deadline| deadline.min(tick));
+            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::CommandExit(status)) => return (End::Exited, Some(status)),
                 // Ctrl-C goes to the command as well, which may end, or ask, or go on: the second one is for us.
                 Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
                 Ok(Event::Signal { number, .. }) => return (End::Signal(number), None),
                 // The other thread's error is the result; this one is not read.
                 Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, None),
-                Err(RecvTimeoutError::Timeout) => return (End::Duration, None),
+                Ok(event) => self.look(event),
+                Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return (End::Duration, None);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Looks at what is new in a recorded process.
+    fn look(&mut self, event: Event) {
+        let record = match event {
+            Event::Exec(pid) => self.prober.probe_executable(&self.kernel, pid),
+            Event::Map(pid, path) => self.prober.probe_library(&self.kernel, pid, &path),
+            Event::Adopt(pid) => {
+                let mut records = Vec::new();
+                if let Err(error) = add_running(&self.kernel, &mut self.prober, [pid].into_iter(), &mut records) {
+                    self.prober.warnings.push(format!("process {pid}: its descendants are not recorded: {error}"));
+                }
+                Some(records)
+            }
+            Event::Exit(pid) => {
+                self.running.remove(&pid);
+                None
+            }
+            Event::CommandExit(_) | Event::Signal { .. } | Event::Failed => None,
+        };
+        if let Some(record) = record.filter(|record| !record.is_empty()) {
+            self.tell(record);
+        }
+    }
+
+    /// What is done once a second.
+    fn tick(&mut self) {
+        let sample = self.sampler.sample(&self.kernel.targets());
+        if !sample.is_empty() {
+            self.tell(sample);
+        }
+        (self.progress)(&Progress {
+            elapsed: self.started.elapsed(),
+            records: self.counters.records.load(Ordering::Relaxed),
+            raw_bytes: self.counters.raw_bytes.load(Ordering::Relaxed),
+            disk_bytes: self.counters.disk_bytes.load(Ordering::Relaxed),
+            dropped_records: self.counters.dropped_records.load(Ordering::Relaxed),
+            probed: self.prober.probed.len(),
+        });
     }
 
     /// Puts a record of the capturer's own into the file.
@@ -288,25 +363,36 @@ fn join<T>(thread: JoinHandle<Result<T, Error>>, what: &'static str) -> Result<T
     thread.join().map_err(panicked).and_then(|result| result)
 }
 
-fn settings(options: &Options) -> Result<Settings, Error> {
-    Ok(Settings {
-        ring: options.ring.unwrap_or(DEFAULT_RING).next_power_of_two() as u32,
+fn settings(options: &Options, targets: &Targets) -> Settings {
+    Settings {
+        ring: ring_size(options.ring.unwrap_or(DEFAULT_RING)),
         max_payload: options.max_payload.unwrap_or(0),
         plain: !options.no_plain,
         stdio: options.stdio,
-        comms: vec![],
-        cgroups: vec![],
-    })
+        comms: targets.comms.clone(),
+        cgroups: targets.cgroups.clone(),
+    }
+}
+
+/// The kernel takes a power of 2, of whole pages and within 32 bits.
+fn ring_size(wanted: u64) -> u32 {
+    let page = kernel::page_size().next_power_of_two() as u32;
+    u32::try_from(wanted.min(1 << 31)).unwrap_or(1 << 31).max(page).next_power_of_two()
 }
 
 fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
     let uid = invoker.map_or_else(nix::unistd::getuid, |invoker| invoker.uid);
     let gid = invoker.map_or_else(nix::unistd::getgid, |invoker| invoker.gid);
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut selectors: Vec<String> = options.pids.iter().map(|pid| format!("--pid {pid}")).collect();
-    if !options.command.is_empty() {
-        selectors.insert(0, "command".to_owned());
-    }
+    let sources = [
+        ("process", true),
+        ("tls", true),
+        ("file", true),
+        ("net", true),
+        ("plain", !options.no_plain),
+        ("stdio", options.stdio != Stdio::Off),
+        ("metric", true),
+    ];
     Metadata {
         host,
         kernel: preflight::release(),
@@ -318,8 +404,9 @@ fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
         uid: uid.as_raw(),
         gid: gid.as_raw(),
         user_name: user::name(uid),
-        selectors,
-        sources: BTreeMap::from([("process".to_owned(), true), ("tls".to_owned(), true)]),
+        selectors: options.selectors(),
+        sources: sources.into_iter().map(|(name, on)| (name.to_owned(), on)).collect(),
+        payload_cap: options.max_payload.unwrap_or(0),
         clocks: clock::sample(),
         record_layouts: layouts(),
         ..Metadata::default()
@@ -328,7 +415,10 @@ fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
 
 /// Sizes of the fixed parts of the records that this version writes, in bytes.
 fn layouts() -> BTreeMap<String, u32> {
-    use agentsight_formats::record::{Exec, ExecArgs, Exit, Fork, Header, TlsClose, TlsData};
+    use agentsight_formats::record::{
+        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData, StdioData,
+        TlsBind, TlsClose, TlsData,
+    };
     let sizes = [
         ("header", size_of::<Header>()),
         ("fork", size_of::<Fork>()),
@@ -337,6 +427,27 @@ fn layouts() -> BTreeMap<String, u32> {
         ("exit", size_of::<Exit>()),
         ("tls_data", size_of::<TlsData>()),
         ("tls_close", size_of::<TlsClose>()),
+        ("tls_bind", size_of::<TlsBind>()),
+        ("map", size_of::<Map>()),
+        ("adopt", size_of::<Adopt>()),
+        ("file", size_of::<File>()),
+        ("socket", size_of::<Socket>()),
+        ("socket_data", size_of::<SocketData>()),
+        ("stdio_data", size_of::<StdioData>()),
+        ("endpoint", size_of::<Endpoint>()),
+        ("metric", size_of::<Metric>()),
+        ("descriptor", size_of::<Descriptor>()),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size as u32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_is_a_power_of_two_that_holds_a_page() {
+        assert_eq!([1, 5000, 1 << 20, 3 << 20].map(ring_size), [4096, 8192, 1 << 20, 4 << 20]);
+        assert_eq!(ring_size(u64::MAX), 1 << 31);
+    }
 }

@@ -1,9 +1,17 @@
-//! What a segment has to open with so that it decodes alone: the processes that live, the connections that are open, the
-//! binaries that are probed. It is kept up to date from the records on their way to the file.
+//! What a segment has to open with so that it decodes alone: the processes that live, the connections, sockets and files that
+//! are open, the binaries that are probed. It is kept up to date from the records on their way to the file.
 
+use crate::opaque::Opaque;
 use crate::procfs;
-use agentsight_formats::record::{self, Body, Connection, Process, Record, direction, kind};
+use agentsight_formats::record::{
+    self, Body, CAPTURER_CPU, Connection, Header, Process, Record, direction, file_op, kind, library, socket_op,
+};
 use std::collections::BTreeMap;
+use std::mem::offset_of;
+use std::path::PathBuf;
+
+/// Files of which nobody says that they are closed, because they are mapped: the oldest are forgotten.
+const MAX_REPEATED: usize = 65536;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -11,6 +19,20 @@ pub(crate) struct State {
     connections: BTreeMap<u64, Open>,
     /// PROBE records, as they were written.
     probes: Vec<u8>,
+    /// What is said again of things that are open, with the process that has them.
+    repeated: BTreeMap<Repeated, (u32, Vec<u8>)>,
+    opaque: Opaque,
+}
+
+/// A record that is said again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Repeated {
+    File(u64),
+    Socket(u64),
+    /// The hello of one direction of a socket.
+    Hello(u64, u16),
+    /// The socket of a connection.
+    Bind(u64),
 }
 
 #[derive(Clone, Default)]
@@ -62,8 +84,9 @@ impl State {
                     args: Vec::new(),
                     args_len: exec.args_len.get(),
                 };
+                self.opaque.ended(tgid, self.processes.get(&tgid).map(|live| live.path.as_slice()));
                 self.processes.insert(tgid, live);
-                // The memory that held them is gone.
+                // The memory that held them is gone; files and sockets that it leaves open are told of when they are used.
                 self.connections.retain(|_, open| open.tgid != tgid);
             }
             Body::ExecArgs { args, data } => {
@@ -74,10 +97,16 @@ impl State {
                 }
             }
             Body::Exit(_) => {
-                self.processes.remove(&tgid);
+                let live = self.processes.remove(&tgid);
+                self.opaque.ended(tgid, live.as_ref().map(|live| live.path.as_slice()));
                 self.connections.retain(|_, open| open.tgid != tgid);
+                self.repeated.retain(|_, (owner, _)| *owner != tgid);
             }
             Body::TlsData { tls, .. } => {
+                let conn_id = tls.conn_id.get();
+                if tls.library.get() != library::PLAIN && !self.repeated.contains_key(&Repeated::Bind(conn_id)) {
+                    self.opaque.plaintext(tgid, conn_id);
+                }
                 let open = self.connections.entry(tls.conn_id.get()).or_insert_with(|| Open {
                     tgid,
                     opened: record.header.time.get(),
@@ -89,7 +118,41 @@ impl State {
             }
             Body::TlsClose(close) => {
                 self.connections.remove(&close.conn_id.get());
+                self.repeated.remove(&Repeated::Bind(close.conn_id.get()));
             }
+            Body::TlsBind(bind) => {
+                let conn_id = bind.conn_id.get();
+                self.opaque.bound(tgid, conn_id, bind.socket_id.get());
+                self.repeat(Repeated::Bind(conn_id), record);
+            }
+            Body::Socket { socket, .. } if socket.op.get() == socket_op::CLOSE => {
+                let id = socket.socket_id.get();
+                for gone in [
+                    Repeated::Socket(id),
+                    Repeated::Hello(id, direction::SENT),
+                    Repeated::Hello(id, direction::RECEIVED),
+                ] {
+                    self.repeated.remove(&gone);
+                }
+                // Without TLS, a connection is its socket.
+                self.connections.remove(&id);
+            }
+            Body::Socket { socket, .. } => {
+                self.repeat(Repeated::Socket(socket.socket_id.get()), record);
+                if let Some((_, bytes)) = self.repeated.get_mut(&Repeated::Socket(socket.socket_id.get())) {
+                    let at = offset_of!(record::Socket, op);
+                    bytes[at..at + 2].copy_from_slice(&socket_op::USE.to_le_bytes());
+                }
+            }
+            Body::SocketData { data, .. } if data.content.get() == record::socket_content::TLS_HELLO => {
+                self.opaque.hello(tgid, data.socket_id.get());
+                self.repeat(Repeated::Hello(data.socket_id.get(), data.direction.get()), record);
+            }
+            Body::File { file, .. } if file.file_id.get() != 0 => match file.op.get() {
+                file_op::OPEN => self.repeat(Repeated::File(file.file_id.get()), record),
+                file_op::CLOSE => drop(self.repeated.remove(&Repeated::File(file.file_id.get()))),
+                _ => {}
+            },
             Body::Process { process, path, cwd, args } => {
                 let live = Live {
                     start: process.start.get(),
@@ -107,6 +170,26 @@ impl State {
             Body::Probe { .. } => record_again(&mut self.probes, record),
             _ => {}
         }
+    }
+
+    /// Keeps a record to be said again, as one of the capturer's own.
+    fn repeat(&mut self, what: Repeated, record: &Record<'_>) {
+        let mut bytes = Vec::new();
+        record_again(&mut bytes, record);
+        let at = offset_of!(Header, cpu);
+        bytes[at..at + 2].copy_from_slice(&CAPTURER_CPU.to_le_bytes());
+        self.repeated.insert(what, (record.header.tgid.get(), bytes));
+        if self.repeated.len() > MAX_REPEATED {
+            self.repeated.pop_first();
+        }
+    }
+
+    /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
+    pub(crate) fn opaque(mut self) -> Vec<(PathBuf, u64)> {
+        for (tgid, live) in &self.processes {
+            self.opaque.ended(*tgid, Some(&live.path));
+        }
+        self.opaque.programs()
     }
 
     /// The records with which a segment opens.
@@ -139,6 +222,9 @@ impl State {
             };
             record::append(&mut out, &connection, &[]);
         }
+        for (_, bytes) in self.repeated.values() {
+            out.extend_from_slice(bytes);
+        }
         out
     }
 }
@@ -153,6 +239,7 @@ fn record_again(out: &mut Vec<u8>, record: &Record<'_>) {
 mod tests {
     use super::*;
     use agentsight_formats::record::{Exit, Fork, TlsData};
+    use zerocopy::FromZeros;
 
     fn tls(tgid: u32, conn_id: u64, side: u16, offset: u64, data: &[u8]) -> Vec<u8> {
         let fixed = TlsData {
@@ -187,6 +274,29 @@ mod tests {
         state.apply(&tls(10, 1, direction::RECEIVED, 100, b"abc"));
         state.apply(&tls(11, 2, direction::SENT, 0, b"x"));
         assert_eq!(connections(&state.snapshot()), [(1, 5, 103), (2, 1, 0)]);
+    }
+
+    fn socket(tgid: u32, id: u64, op: u16) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut socket = record::Socket::new_zeroed();
+        socket.header = procfs::header(kind::SOCKET, tgid);
+        socket.socket_id = id.into();
+        socket.op = op.into();
+        record::append(&mut out, &socket, &[]);
+        out
+    }
+
+    #[test]
+    fn an_open_socket_is_said_again_until_it_is_closed() {
+        let mut state = State::default();
+        state.apply(&socket(10, 7, socket_op::CONNECT));
+        let snapshot = state.snapshot();
+        let record = record::records(&snapshot).next().unwrap().unwrap();
+        let Body::Socket { socket: said, .. } = record.body().unwrap() else { panic!("{record:?}") };
+        assert_eq!((said.socket_id.get(), said.op.get()), (7, socket_op::USE));
+        assert_eq!(said.header.cpu.get(), CAPTURER_CPU);
+        state.apply(&socket(10, 7, socket_op::CLOSE));
+        assert!(state.snapshot().is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use nix::unistd::{Gid, Uid, User};
 use std::ffi::CString;
 
 /// The user behind sudo.
+#[derive(Clone)]
 pub(crate) struct Invoker {
     pub uid: Uid,
     pub gid: Gid,

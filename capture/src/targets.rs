@@ -1,0 +1,215 @@
+//! Who is recorded: what was asked for, as the processes that run now and as the names and cgroups that the kernel side
+//! looks for from now on.
+
+use crate::{Error, Options, procfs};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A name as the kernel keeps it: 15 bytes and a NUL.
+pub(crate) type Comm = [u8; 16];
+
+/// Characters of a container's id that are enough to name it.
+const SHORTEST_CONTAINER_ID: usize = 8;
+
+/// What [`find`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    /// Processes that run now. Their descendants are recorded too.
+    pub pids: BTreeSet<u32>,
+    /// Processes that get one of these names are recorded.
+    pub comms: Vec<Comm>,
+    /// Processes in these cgroups and those below are recorded: ids of cgroup2.
+    pub cgroups: Vec<u64>,
+    /// What is not as it was asked for, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Looks up what the options name.
+///
+/// # Errors
+/// When a process, a cgroup or a container is not there.
+pub(crate) fn find(options: &Options) -> Result<Targets, Error> {
+    let mut targets = Targets::default();
+    for pid in &options.pids {
+        procfs::check(*pid)?;
+        targets.pids.insert(*pid);
+    }
+    targets.comms = options.comms.iter().map(|name| comm(name)).collect();
+    for path in &options.cgroups {
+        targets.add_cgroup(&cgroup_folder(path)?)?;
+    }
+    for id in &options.containers {
+        targets.add_container(id)?;
+    }
+    if options.all || !options.comms.is_empty() {
+        let named = |pid: &u32| options.all || is_named(*pid, &options.comms, &targets.comms);
+        let running: Vec<u32> = procfs::processes().filter(named).collect();
+        targets.pids.extend(running);
+    }
+    // A capturer that records its own writing never ends.
+    targets.pids.remove(&std::process::id());
+    Ok(targets)
+}
+
+impl Targets {
+    /// `folder`: a cgroup in the file system of cgroup2.
+    fn add_cgroup(&mut self, folder: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Cgroup { path: folder.to_owned(), source };
+        self.cgroups.push(folder.metadata().map_err(failed)?.ino());
+        self.pids.extend(members(folder).map_err(failed)?);
+        Ok(())
+    }
+
+    fn add_container(&mut self, id: &str) -> Result<(), Error> {
+        if id.len() < SHORTEST_CONTAINER_ID || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Error::ContainerId { id: id.to_owned() });
+        }
+        let inside: Vec<(u32, String)> =
+            procfs::processes().filter_map(|pid| Some((pid, container_cgroup(pid, id)?))).collect();
+        if inside.is_empty() {
+            return Err(Error::NoContainer { id: id.to_owned() });
+        }
+        let paths: BTreeSet<&str> = inside.iter().map(|(_, path)| path.as_str()).filter(|path| !path.is_empty()).collect();
+        if paths.is_empty() {
+            self.warnings.push(format!(
+                "container {id} is in no cgroup of version 2: what runs in it now is recorded with its descendants, but not \
+                 what is started in it from outside (docker exec)"
+            ));
+        }
+        for path in paths {
+            self.add_cgroup(&cgroup_folder(Path::new(path))?)?;
+        }
+        self.pids.extend(inside.iter().map(|(pid, _)| pid));
+        Ok(())
+    }
+}
+
+/// A name, cut to what the kernel keeps.
+fn comm(name: &str) -> Comm {
+    let mut comm = [0; 16];
+    let len = name.len().min(15);
+    comm[..len].copy_from_slice(&name.as_bytes()[..len]);
+    comm
+}
+
+/// Whether a thread of a process has one of these names, or its executable's file.
+fn is_named(pid: u32, names: &[String], comms: &[Comm]) -> bool {
+    let executable = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let file_name = executable.file_name().unwrap_or_default();
+    names.iter().any(|name| file_name == name.as_str()) || procfs::comms(pid).any(|name| comms.contains(&comm(&name)))
+}
+
+/// Where cgroup2 is mounted.
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (folder, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(folder))
+    })
+}
+
+/// The folder of a cgroup that is named by its path in the file system, or below where cgroup2 is mounted.
+fn cgroup_folder(path: &Path) -> Result<PathBuf, Error> {
+    let root = cgroup_root().ok_or(Error::NoCgroup2)?;
+    let folder = if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
+    if folder.join("cgroup.procs").exists() { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root }) }
+}
+
+/// The processes in a cgroup and in those below it.
+fn members(folder: &Path) -> std::io::Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        // A cgroup of threads has no list of processes that may be read; its threads' processes are above it.
+        let procs = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        found.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The cgroup of a container that a process is in: the path up to the component with the id, in cgroup2; empty if only
+/// older cgroups know the container.
+fn container_cgroup(pid: u32, id: &str) -> Option<String> {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    container_in(&cgroups, id)
+}
+
+/// Takes the text of /proc/PID/cgroup: lines like `0::/system.slice/docker-0123456789ab….scope`.
+fn container_in(cgroups: &str, id: &str) -> Option<String> {
+    let mut older = false;
+    for line in cgroups.lines() {
+        let Some((hierarchy, path)) = line.split_once(':').and_then(|(number, rest)| Some((number, rest.split_once(':')?.1)))
+        else {
+            continue;
+        };
+        // docker-ID.scope, cri-containerd-ID.scope, libpod-ID.scope; ID itself under cgroupfs.
+        let is_id = |part: &str| part.split(['-', '.', ':']).any(|word| word.starts_with(id));
+        let Some(at) = path.split('/').position(is_id) else { continue };
+        if hierarchy == "0" {
+            return Some(path.split('/').take(at + 1).collect::<Vec<_>>().join("/"));
+        }
+        older = true;
+    }
+    older.then(String::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_found_in_the_cgroups_that_the_runtimes_make() {
+        let id = "0123456789ab";
+        let long = format!("{id}cdef0123456789abcdef0123456789abcdef0123456789abcdef");
+        for (cgroups, found) in [
+            (format!("0::/system.slice/docker-{long}.scope\n"), Some(format!("/system.slice/docker-{long}.scope"))),
+            (format!("0::/docker/{long}\n"), Some(format!("/docker/{long}"))),
+            (
+                format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{long}.scope/init\n"),
+                Some(format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{long}.scope")),
+            ),
+            (
+                format!("0::/machine.slice/libpod-{long}.scope/container\n"),
+                Some(format!("/machine.slice/libpod-{long}.scope")),
+            ),
+            (format!("5:memory:/docker/{long}\n0::/\n"), Some(String::new())),
+            ("0::/user.slice/session-1.scope\n".to_owned(), None),
+        ] {
+            assert_eq!(container_in(&cgroups, id), found, "{cgroups}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_could_be_anything_is_refused() {
+        for id in ["", "0123", "my-container", "../0123456789"] {
+            let options = Options { containers: vec![id.to_owned()], ..Options::default() };
+            let message = find(&options).unwrap_err().to_string();
+            assert!(message.contains("container"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_executable_and_the_capturer_is_not_recorded() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let options = Options { comms: vec!["cat".to_owned()], all: false, ..Options::default() };
+        assert!(find(&options).unwrap().pids.contains(&child.id()));
+        let everyone = find(&Options { all: true, ..Options::default() }).unwrap();
+        assert!(everyone.pids.contains(&child.id()) && !everyone.pids.contains(&std::process::id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn names_are_cut_as_the_kernel_cuts_them() {
+        assert_eq!(&comm("a-very-long-program-name"), b"a-very-long-pro\0");
+        assert_eq!(&comm("node"), b"node\0\0\0\0\0\0\0\0\0\0\0\0");
+    }
+}
