@@ -83,7 +83,8 @@ impl<'data> Image<'data> {
         loaded.filter_map(|segment| {
             let (address, offset) = (segment.p_vaddr(self.endian), segment.p_offset(self.endian));
             let size = segment.p_filesz(self.endian).min(self.length.checked_sub(offset)?);
-            (address.checked_add(size)?, offset.checked_add(size)?);
+            address.checked_add(size)?;
+            offset.checked_add(size)?;
             let executable = segment.p_flags(self.endian) & object::elf::PF_X != 0;
             (size > 0).then_some((executable, address, size, offset))
         })
@@ -162,6 +163,15 @@ impl<'data> Image<'data> {
         Some((segment.p_vaddr(self.endian), segment.p_filesz(self.endian)))
     }
 
+    /// A value of the dynamic linker's table.
+    pub(super) fn dynamic(&self, tag: u32) -> Option<u64> {
+        let (address, size) = self.segment(object::elf::PT_DYNAMIC)?;
+        let entries = self.at(address, size)?;
+        let word = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
+        let entry = entries.chunks_exact(16).find(|entry| word(entry) == Some(u64::from(tag)))?;
+        word(entry.get(8..)?)
+    }
+
     /// The name that a shared library gives itself.
     pub(super) fn soname(&self) -> Option<Vec<u8>> {
         let (entries, strings) = self.sections.dynamic(self.endian, self.data).ok()??;
@@ -175,16 +185,42 @@ impl<'data> Image<'data> {
 
     /// GNU build id, hexadecimal; empty if there is none.
     pub(super) fn build_id(&self) -> String {
-        let small = |segment: &&ProgramHeader64<Endianness>| segment.p_filesz(self.endian) < LARGEST_TABLE;
-        for segment in self.segments.iter().filter(small) {
-            let Ok(Some(mut notes)) = segment.notes(self.endian, self.data) else { continue };
+        let (endian, data) = (self.endian, self.data);
+        let small = |segment: &&ProgramHeader64<Endianness>| segment.p_filesz(endian) < LARGEST_TABLE;
+        let segments = self.segments.iter().filter(small).filter_map(|segment| segment.notes(endian, data).ok()?);
+        // Go's linker leaves it out of the segment of notes.
+        let section = self.sections.section_by_name(endian, b".note.gnu.build-id").map(|(_, section)| section);
+        let section = section.filter(|section| section.sh_size(endian) < LARGEST_TABLE);
+        let sections = section.and_then(|section| section.notes(endian, data).ok()?);
+        for mut notes in segments.chain(sections) {
             while let Ok(Some(note)) = notes.next() {
-                if note.name() == object::elf::ELF_NOTE_GNU && note.n_type(self.endian) == object::elf::NT_GNU_BUILD_ID
-                {
+                if note.name() == object::elf::ELF_NOTE_GNU && note.n_type(endian) == object::elf::NT_GNU_BUILD_ID {
                     return note.desc().iter().map(|byte| format!("{byte:02x}")).collect();
                 }
             }
         }
         String::new()
+    }
+}
+
+/// Reads small things that mostly lie one after the other.
+pub(super) struct Window<'image, 'data> {
+    image: &'image Image<'data>,
+    piece: Piece,
+}
+
+impl<'image, 'data> Window<'image, 'data> {
+    const SIZE: u64 = 1 << 18;
+
+    pub(super) fn new(image: &'image Image<'data>) -> Self {
+        Window { image, piece: Piece { address: 0, bytes: Vec::new() } }
+    }
+
+    /// The bytes at an address, if they are all in the file.
+    pub(super) fn at(&mut self, address: u64, size: usize) -> Option<&[u8]> {
+        if self.piece.from(address).is_none_or(|bytes| bytes.len() < size) {
+            self.piece = Piece { address, bytes: self.image.at(address, Self::SIZE.max(size as u64))? };
+        }
+        self.piece.from(address)?.get(..size)
     }
 }
