@@ -8,6 +8,7 @@
 mod arm64;
 mod awslc;
 mod boringssl;
+mod cache;
 pub mod cookie;
 mod entry;
 mod functions;
@@ -22,6 +23,7 @@ mod search;
 mod symbols;
 mod x86;
 
+pub use cache::resolve_cached;
 pub use cookie::Library;
 
 use image::Image;
