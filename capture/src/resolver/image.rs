@@ -4,7 +4,7 @@
 //! a file claims of itself is taken as a claim: sizes are bounded before memory is asked for.
 
 use super::ResolveError;
-use object::elf::{FileHeader64, ProgramHeader64};
+use object::elf::{FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use object::{Endianness, ReadCache};
 use std::fs::File;
@@ -17,7 +17,7 @@ const OVERLAP: u64 = 64;
 /// More code than this in one file is not read.
 const MOST_CODE: u64 = 1 << 30;
 /// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
-pub(super) const LARGEST_TABLE: u64 = 1 << 28;
+pub(super) const LARGEST_TABLE: u64 = 1 << 25;
 
 pub(super) type Data<'data> = &'data ReadCache<&'data File>;
 
@@ -157,6 +157,13 @@ impl<'data> Image<'data> {
         Some((section.sh_addr(self.endian), section.sh_size(self.endian)))
     }
 
+    /// Where a section is in the file, as far as the file goes.
+    pub(super) fn stored(&self, section: &SectionHeader64<Endianness>) -> Option<Range<u64>> {
+        let (offset, size) = section.file_range(self.endian)?;
+        let end = offset.checked_add(size)?.min(self.length);
+        (offset <= end).then_some(offset..end)
+    }
+
     /// Address and size of the first segment of a kind.
     pub(super) fn segment(&self, kind: u32) -> Option<(u64, u64)> {
         let segment = self.segments.iter().find(|segment| segment.p_type(self.endian) == kind)?;
@@ -206,21 +213,31 @@ impl<'data> Image<'data> {
 /// Reads small things that mostly lie one after the other.
 pub(super) struct Window<'image, 'data> {
     image: &'image Image<'data>,
-    piece: Piece,
+    offset: u64,
+    bytes: Vec<u8>,
 }
 
 impl<'image, 'data> Window<'image, 'data> {
     const SIZE: u64 = 1 << 18;
 
     pub(super) fn new(image: &'image Image<'data>) -> Self {
-        Window { image, piece: Piece { address: 0, bytes: Vec::new() } }
+        Window { image, offset: 0, bytes: Vec::new() }
     }
 
     /// The bytes at an address, if they are all in the file.
     pub(super) fn at(&mut self, address: u64, size: usize) -> Option<&[u8]> {
-        if self.piece.from(address).is_none_or(|bytes| bytes.len() < size) {
-            self.piece = Piece { address, bytes: self.image.at(address, Self::SIZE.max(size as u64))? };
+        self.in_file(self.image.offset(address)?, size)
+    }
+
+    /// The bytes at an offset of the file.
+    pub(super) fn in_file(&mut self, offset: u64, size: usize) -> Option<&[u8]> {
+        let ahead = |window: &Self| usize::try_from(offset.checked_sub(window.offset)?).ok();
+        let holds = |window: &Self| ahead(window)?.checked_add(size).filter(|end| *end <= window.bytes.len());
+        if holds(self).is_none() {
+            let left = self.image.length.checked_sub(offset)?;
+            self.bytes = self.image.bytes(offset, Self::SIZE.max(size as u64).min(left)).ok()?;
+            self.offset = offset;
         }
-        self.piece.from(address)?.get(..size)
+        self.bytes.get(ahead(self)?..holds(self)?)
     }
 }
