@@ -55,7 +55,7 @@ fn only(folder: &Path, extension: &str) -> String {
 fn npm(package: &str, version: &str, path: &str) -> File {
     let folder = format!("{}_{version}", package.replace(['@', '/'], "_"));
     fetched(&folder, path, |folder| {
-        run("npm", &["pack", "--silent", &format!("{package}@{version}")], folder);
+        run("npm", &["pack", "--loglevel=error", &format!("{package}@{version}")], folder);
         run("tar", &["-xzf", &only(folder, "tgz"), path], folder);
     })
 }

@@ -11,6 +11,8 @@ mod boringssl;
 mod cache;
 pub mod cookie;
 mod entry;
+#[cfg(test)]
+mod fake;
 mod functions;
 mod golang;
 mod image;
