@@ -37,3 +37,36 @@ pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Result<Stack, ResolveE
     }
     Ok(stack)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{fake, resolve};
+    use super::*;
+
+    const NAME: &[u8] = b"/build/aws-lc/crypto/fipsmodule/cipher/aead.c";
+    const SEAL: &[(u32, u32)] = &[(117, 172), (103, 177), (115, 182)];
+    const SEAL_SCATTER: &[(u32, u32)] = &[(115, 214), (112, 219)];
+    const OPEN: &[(u32, u32)] = &[(115, 244), (101, 261), (103, 267)];
+    const OPEN_GATHER: &[(u32, u32)] = &[(115, 292), (104, 297)];
+
+    fn found(functions: &[&[(u32, u32)]]) -> Vec<(u64, String)> {
+        let binary = resolve(&fake::reporting(NAME, functions, [2, 1, 8])).unwrap();
+        binary.sites().map(|site| (site.offset, site.name.to_string())).collect()
+    }
+
+    #[test]
+    fn the_four_functions_are_known_by_their_errors() {
+        let names = KINDS.iter().map(|(name, ..)| (*name).to_owned());
+        let expected: Vec<_> = names.enumerate().map(|(index, name)| (fake::function(index), name)).collect();
+        assert_eq!(found(&[SEAL, SEAL_SCATTER, OPEN, OPEN_GATHER, &[(124, 59)]]), expected);
+    }
+
+    /// As in codex, where the compiler copied one into the other.
+    #[test]
+    fn a_function_within_another_is_not_told_apart() {
+        let both = [OPEN, OPEN_GATHER].concat();
+        let found = found(&[SEAL, SEAL_SCATTER, &both]);
+        assert_eq!(found.last(), Some(&(fake::function(2), "EVP_AEAD_CTX_open".to_owned())));
+        assert_eq!(found.len(), 3);
+    }
+}

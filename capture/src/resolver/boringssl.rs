@@ -85,3 +85,58 @@ fn one<'found>(stack: &mut Stack, what: &str, found: Vec<&'found Reporter>) -> O
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Binary, fake, resolve};
+    use super::*;
+
+    /// rdx, rcx, r8: `ERR_put_error(library, unused, reason, file, line)`.
+    const WHOLE: [u8; 3] = [2, 1, 8];
+    /// rsi, rdx, rcx: without the argument that is not used.
+    const SHORT: [u8; 3] = [6, 2, 1];
+    const NAME: &[u8] = b"../vendor/boringssl/ssl/ssl_lib.cc";
+    const HANDSHAKE: &[(u32, u32)] = &[(134, 700), (215, 710)];
+    const IMPLEMENTATION: &[(u32, u32)] = &[(226, 800), (215, 820)];
+    const READ: &[(u32, u32)] = &[(66, 900)];
+    const WRITE: &[(u32, u32)] = &[(66, 950), (226, 955), (215, 960), (111, 970)];
+    const OTHER: &[(u32, u32)] = &[(66, 1200)];
+
+    fn found(binary: &Binary) -> Vec<(u64, &str)> {
+        binary.sites().map(|site| (site.offset, site.name.as_ref())).collect()
+    }
+
+    #[test]
+    fn functions_are_known_by_their_errors() {
+        for slots in [WHOLE, SHORT] {
+            let functions = [OTHER, HANDSHAKE, IMPLEMENTATION, WRITE, READ];
+            let binary = resolve(&fake::reporting(NAME, &functions, slots)).unwrap();
+            let expected = [
+                (fake::function(1), "SSL_do_handshake"),
+                (fake::function(3), "SSL_write"),
+                (fake::function(4), "SSL_read"),
+            ];
+            assert_eq!(found(&binary), expected, "{:?}", binary.stacks);
+            assert_eq!(binary.stacks[0].library, Library::Boringssl);
+        }
+    }
+
+    #[test]
+    fn two_functions_that_could_be_it_are_no_answer() {
+        let binary = resolve(&fake::reporting(NAME, &[WRITE, IMPLEMENTATION, READ, WRITE], WHOLE)).unwrap();
+        assert_eq!(found(&binary), []);
+        assert!(binary.stacks[0].why.iter().any(|why| why.contains("2 functions")), "{:?}", binary.stacks);
+    }
+
+    #[test]
+    fn without_its_read_the_write_is_found() {
+        let binary = resolve(&fake::reporting(NAME, &[WRITE, IMPLEMENTATION, OTHER], WHOLE)).unwrap();
+        assert_eq!(found(&binary), [(fake::function(0), "SSL_write")]);
+    }
+
+    #[test]
+    fn another_source_file_is_another_library() {
+        let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, READ];
+        assert_eq!(resolve(&fake::reporting(b"ssl/ssl_lib.c", &functions, WHOLE)).unwrap().stacks, []);
+    }
+}

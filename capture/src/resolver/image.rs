@@ -4,7 +4,7 @@
 //! a file claims of itself is taken as a claim: sizes are bounded before memory is asked for.
 
 use super::ResolveError;
-use object::elf::{FileHeader64, ProgramHeader64};
+use object::elf::{FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use object::{Endianness, ReadCache};
 use std::fs::File;
@@ -17,7 +17,7 @@ const OVERLAP: u64 = 64;
 /// More code than this in one file is not read.
 const MOST_CODE: u64 = 1 << 30;
 /// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
-pub(super) const LARGEST_TABLE: u64 = 1 << 28;
+pub(super) const LARGEST_TABLE: u64 = 1 << 25;
 
 pub(super) type Data<'data> = &'data ReadCache<&'data File>;
 
@@ -83,7 +83,8 @@ impl<'data> Image<'data> {
         loaded.filter_map(|segment| {
             let (address, offset) = (segment.p_vaddr(self.endian), segment.p_offset(self.endian));
             let size = segment.p_filesz(self.endian).min(self.length.checked_sub(offset)?);
-            (address.checked_add(size)?, offset.checked_add(size)?);
+            address.checked_add(size)?;
+            offset.checked_add(size)?;
             let executable = segment.p_flags(self.endian) & object::elf::PF_X != 0;
             (size > 0).then_some((executable, address, size, offset))
         })
@@ -156,10 +157,26 @@ impl<'data> Image<'data> {
         Some((section.sh_addr(self.endian), section.sh_size(self.endian)))
     }
 
+    /// Where a section is in the file, as far as the file goes.
+    pub(super) fn stored(&self, section: &SectionHeader64<Endianness>) -> Option<Range<u64>> {
+        let (offset, size) = section.file_range(self.endian)?;
+        let end = offset.checked_add(size)?.min(self.length);
+        (offset <= end).then_some(offset..end)
+    }
+
     /// Address and size of the first segment of a kind.
     pub(super) fn segment(&self, kind: u32) -> Option<(u64, u64)> {
         let segment = self.segments.iter().find(|segment| segment.p_type(self.endian) == kind)?;
         Some((segment.p_vaddr(self.endian), segment.p_filesz(self.endian)))
+    }
+
+    /// A value of the dynamic linker's table.
+    pub(super) fn dynamic(&self, tag: u32) -> Option<u64> {
+        let (address, size) = self.segment(object::elf::PT_DYNAMIC)?;
+        let entries = self.at(address, size)?;
+        let word = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
+        let entry = entries.chunks_exact(16).find(|entry| word(entry) == Some(u64::from(tag)))?;
+        word(entry.get(8..)?)
     }
 
     /// The name that a shared library gives itself.
@@ -175,16 +192,52 @@ impl<'data> Image<'data> {
 
     /// GNU build id, hexadecimal; empty if there is none.
     pub(super) fn build_id(&self) -> String {
-        let small = |segment: &&ProgramHeader64<Endianness>| segment.p_filesz(self.endian) < LARGEST_TABLE;
-        for segment in self.segments.iter().filter(small) {
-            let Ok(Some(mut notes)) = segment.notes(self.endian, self.data) else { continue };
+        let (endian, data) = (self.endian, self.data);
+        let small = |segment: &&ProgramHeader64<Endianness>| segment.p_filesz(endian) < LARGEST_TABLE;
+        let segments = self.segments.iter().filter(small).filter_map(|segment| segment.notes(endian, data).ok()?);
+        // Go's linker leaves it out of the segment of notes.
+        let section = self.sections.section_by_name(endian, b".note.gnu.build-id").map(|(_, section)| section);
+        let section = section.filter(|section| section.sh_size(endian) < LARGEST_TABLE);
+        let sections = section.and_then(|section| section.notes(endian, data).ok()?);
+        for mut notes in segments.chain(sections) {
             while let Ok(Some(note)) = notes.next() {
-                if note.name() == object::elf::ELF_NOTE_GNU && note.n_type(self.endian) == object::elf::NT_GNU_BUILD_ID
-                {
+                if note.name() == object::elf::ELF_NOTE_GNU && note.n_type(endian) == object::elf::NT_GNU_BUILD_ID {
                     return note.desc().iter().map(|byte| format!("{byte:02x}")).collect();
                 }
             }
         }
         String::new()
+    }
+}
+
+/// Reads small things that mostly lie one after the other.
+pub(super) struct Window<'image, 'data> {
+    image: &'image Image<'data>,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'image, 'data> Window<'image, 'data> {
+    const SIZE: u64 = 1 << 18;
+
+    pub(super) fn new(image: &'image Image<'data>) -> Self {
+        Window { image, offset: 0, bytes: Vec::new() }
+    }
+
+    /// The bytes at an address, if they are all in the file.
+    pub(super) fn at(&mut self, address: u64, size: usize) -> Option<&[u8]> {
+        self.in_file(self.image.offset(address)?, size)
+    }
+
+    /// The bytes at an offset of the file.
+    pub(super) fn in_file(&mut self, offset: u64, size: usize) -> Option<&[u8]> {
+        let ahead = |window: &Self| usize::try_from(offset.checked_sub(window.offset)?).ok();
+        let holds = |window: &Self| ahead(window)?.checked_add(size).filter(|end| *end <= window.bytes.len());
+        if holds(self).is_none() {
+            let left = self.image.length.checked_sub(offset)?;
+            self.bytes = self.image.bytes(offset, Self::SIZE.max(size as u64).min(left)).ok()?;
+            self.offset = offset;
+        }
+        self.bytes.get(ahead(self)?..holds(self)?)
     }
 }

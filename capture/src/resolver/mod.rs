@@ -8,17 +8,24 @@
 mod arm64;
 mod awslc;
 mod boringssl;
+mod cache;
 pub mod cookie;
 mod entry;
+#[cfg(test)]
+mod fake;
 mod functions;
+mod golang;
 mod image;
+mod moduledata;
 mod named;
+mod pclntab;
 mod reasons;
 mod references;
 mod search;
 mod symbols;
 mod x86;
 
+pub use cache::resolve_cached;
 pub use cookie::Library;
 
 use image::Image;
@@ -118,15 +125,19 @@ pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
 /// Stacks without symbols.
 fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
     let mut stacks = Vec::new();
-    let [boring, aws] = &search::find(image, &[boringssl::ANCHOR, awslc::ANCHOR])?[..] else { return Ok(stacks) };
-    let is_new = |library| !named.iter().any(|stack| stack.library == library);
-    let boring = Some(boring).filter(|places| !places.is_empty() && is_new(Library::Boringssl));
-    let aws = Some(aws).filter(|places| !places.is_empty());
-    if let Some(places) = boring {
-        stacks.push(boringssl::find(image, places)?);
+    let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR];
+    if !pclntab::is_named(image) {
+        wanted.push(pclntab::anchor(image.machine));
     }
-    if let Some(places) = aws {
-        stacks.push(awslc::find(image, places)?);
+    let mut places = search::find(image, &wanted)?.into_iter();
+    let mut next = || places.next().unwrap_or_default();
+    let (boring, aws, go) = (next(), next(), next());
+    if !boring.is_empty() && !named.iter().any(|stack| stack.library == Library::Boringssl) {
+        stacks.push(boringssl::find(image, &boring)?);
     }
+    if !aws.is_empty() {
+        stacks.push(awslc::find(image, &aws)?);
+    }
+    stacks.extend(golang::find(image, &go));
     Ok(stacks)
 }

@@ -3,6 +3,7 @@
 
 use super::image::Image;
 use memchr::memmem::Finder;
+use std::ops::Range;
 
 /// Bytes read at a time.
 const WINDOW: usize = 1 << 20;
@@ -13,11 +14,20 @@ const LONGEST_STRING: u64 = 1024;
 
 /// For each of the strings, the addresses where it stands.
 pub(super) fn find(image: &Image<'_>, wanted: &[&[u8]]) -> std::io::Result<Vec<Vec<u64>>> {
-    let finders: Vec<Finder<'_>> = wanted.iter().map(|bytes| Finder::new(bytes)).collect();
+    within(image, &image.ranges(), wanted)
+}
+
+/// The same for parts of the file: for each the address that it starts at, and where it is.
+pub(super) fn within(
+    image: &Image<'_>,
+    ranges: &[(u64, Range<u64>)],
+    wanted: &[&[u8]],
+) -> std::io::Result<Vec<Vec<u64>>> {
+    let finders: Vec<Finder<'_>> = wanted.iter().map(Finder::new).collect();
     let longest = wanted.iter().map(|bytes| bytes.len()).max().unwrap_or(1);
     let mut places = vec![Vec::new(); wanted.len()];
     let mut window = vec![0; WINDOW + longest];
-    for (address, range) in image.ranges() {
+    for (address, range) in ranges {
         let mut at = range.start;
         while at < range.end {
             // Windows overlap by one byte less than the longest string, and a string is counted where it starts.

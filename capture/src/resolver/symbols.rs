@@ -4,10 +4,15 @@
 //! An executable may have a hundred thousand names, and attaching is a race with it: in the hash table only the names that
 //! are asked for are read.
 
-use super::image::{Image, LARGEST_TABLE};
+use super::image::{Image, LARGEST_TABLE, Window};
+use super::{ResolveError, search};
 use object::elf::{SHN_UNDEF, STT_FUNC, Sym64};
 use object::read::elf::{SectionHeader, Sym, VersionTable};
 use object::{Endianness, U32};
+use std::ops::Range;
+
+/// Bytes of a symbol.
+const SYMBOL: u64 = 24;
 
 /// A function of the file, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,16 +22,7 @@ pub(super) struct Symbol {
 }
 
 /// Functions of the file that have one of these names; each name once.
-pub(super) fn find(image: &Image<'_>, names: &'static [&'static str]) -> object::read::Result<Vec<Symbol>> {
-    let large = |section: &&object::elf::SectionHeader64<Endianness>| {
-        let kind = section.sh_type(image.endian);
-        let table =
-            [object::elf::SHT_DYNSYM, object::elf::SHT_SYMTAB, object::elf::SHT_STRTAB, object::elf::SHT_GNU_HASH];
-        table.contains(&kind) && section.sh_size(image.endian) > LARGEST_TABLE
-    };
-    if image.sections.iter().any(|section| large(&section)) {
-        return Ok(Vec::new());
-    }
+pub(super) fn find(image: &Image<'_>, names: &'static [&'static str]) -> Result<Vec<Symbol>, ResolveError> {
     let mut symbols = match exported(image, names)? {
         Some(symbols) => symbols,
         None => listed(image, names, object::elf::SHT_DYNSYM)?,
@@ -43,6 +39,13 @@ pub(super) fn find(image: &Image<'_>, names: &'static [&'static str]) -> object:
 /// Looks names up in the hash table; `None` if there is none that can be used.
 fn exported(image: &Image<'_>, names: &[&'static str]) -> object::read::Result<Option<Vec<Symbol>>> {
     let (sections, endian) = (&image.sections, image.endian);
+    let large = |section: &object::elf::SectionHeader64<Endianness>| {
+        let table = [object::elf::SHT_DYNSYM, object::elf::SHT_GNU_HASH];
+        table.contains(&section.sh_type(endian)) && section.sh_size(endian) > LARGEST_TABLE
+    };
+    if sections.iter().any(large) {
+        return Ok(None);
+    }
     let usable = |header: &object::elf::GnuHashHeader<Endianness>| {
         // The look-up divides by these and shifts by that; a damaged file must not end the capturer.
         let count = |field: &U32<Endianness>| field.get(endian);
@@ -63,17 +66,38 @@ fn exported(image: &Image<'_>, names: &[&'static str]) -> object::read::Result<O
     Ok(Some(found.collect()))
 }
 
-/// Looks at every name of a symbol table.
-fn listed(image: &Image<'_>, names: &[&'static str], kind: u32) -> object::read::Result<Vec<Symbol>> {
-    let (sections, endian) = (&image.sections, image.endian);
-    let symbols = sections.symbols(endian, image.data, kind)?;
-    if symbols.is_empty() {
-        return Ok(Vec::new());
+/// Looks for the names among the strings of a symbol table, and then for the symbols that have them: tables of a hundred
+/// megabytes are read piece by piece.
+fn listed(image: &Image<'_>, names: &[&'static str], kind: u32) -> std::io::Result<Vec<Symbol>> {
+    let tables = image.sections.iter().filter(|section| section.sh_type(image.endian) == kind);
+    let mut symbols = Vec::new();
+    for table in tables.take(1) {
+        let Ok(strings) = image.sections.section(table.link(image.endian)) else { continue };
+        let (Some(table), Some(strings)) = (image.stored(table), image.stored(strings)) else { continue };
+        let strings = named(image, strings, names)?;
+        let count = if strings.is_empty() { 0 } else { (table.end - table.start) / SYMBOL };
+        let mut window = Window::new(image);
+        for index in 0..count {
+            let Some(bytes) = window.in_file(table.start + index * SYMBOL, SYMBOL as usize) else { break };
+            let Ok((symbol, _)) = object::pod::from_bytes::<Sym64<Endianness>>(bytes) else { break };
+            let at = symbol.st_name(image.endian);
+            if let Ok(found) = strings.binary_search_by_key(&at, |(at, _)| *at) {
+                symbols.extend(function(image, symbol, strings[found].1));
+            }
+        }
     }
-    // In one piece: reading name by name would take seconds.
-    let strings = sections.section(symbols.string_section())?.data(endian, image.data)?;
-    let known = symbols.iter().filter_map(|symbol| Some((symbol, known(strings, symbol.st_name(endian), names)?)));
-    Ok(known.filter_map(|(symbol, name)| function(image, symbol, name)).collect())
+    Ok(symbols)
+}
+
+/// Where the names are in a table of strings, by offset. The end of a longer string serves as a shorter one.
+fn named(image: &Image<'_>, strings: Range<u64>, names: &[&'static str]) -> std::io::Result<Vec<(u32, &'static str)>> {
+    let whole: Vec<Vec<u8>> = names.iter().map(|name| [name.as_bytes(), b"\0"].concat()).collect();
+    let whole: Vec<&[u8]> = whole.iter().map(Vec::as_slice).collect();
+    let places = search::within(image, &[(0, strings)], &whole)?;
+    let each = names.iter().zip(places).flat_map(|(name, places)| places.into_iter().map(move |at| (at, *name)));
+    let mut named: Vec<_> = each.filter_map(|(at, name)| Some((u32::try_from(at).ok()?, name))).collect();
+    named.sort_unstable();
+    Ok(named)
 }
 
 /// A symbol, if it is a function of this file and not one that is linked to.
@@ -81,14 +105,6 @@ fn function(image: &Image<'_>, symbol: &Sym64<Endianness>, name: &'static str) -
     let here = symbol.st_type() == STT_FUNC && symbol.st_shndx(image.endian) != SHN_UNDEF;
     let address = symbol.st_value(image.endian);
     (here && image.offset(address).is_some()).then_some(Symbol { name, address })
-}
-
-/// The name that starts at an offset of a string table, if it is one of those wanted.
-fn known(strings: &[u8], at: u32, names: &[&'static str]) -> Option<&'static str> {
-    let rest = strings.get(at as usize..)?;
-    let is = |name: &&&str| rest.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0));
-    // Most names start with another letter than any of those wanted.
-    matches!(rest.first(), Some(b'S' | b'g' | b'P')).then(|| names.iter().find(is).copied())?
 }
 
 #[cfg(test)]
@@ -113,14 +129,5 @@ mod tests {
         listed.sort();
         assert_eq!(hashed.len(), NAMES.len());
         assert_eq!(hashed, listed);
-    }
-
-    #[test]
-    fn a_name_is_whole() {
-        let strings = b"\0SSL_read\0SSL_reader\0SSL_rea";
-        assert_eq!(known(strings, 1, NAMES), Some("SSL_read"));
-        assert_eq!(known(strings, 10, NAMES), None);
-        assert_eq!(known(strings, 21, NAMES), None);
-        assert_eq!(known(strings, 99, NAMES), None);
     }
 }
