@@ -7,6 +7,7 @@ use agentsight_formats::record::{self, Json, kind};
 use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
 use std::collections::HashSet;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +24,15 @@ pub(crate) struct Prober {
     pub probed: Vec<PathBuf>,
     /// What could not be probed, one line each.
     pub warnings: Vec<String>,
+    /// Where answers of the resolver are kept from run to run.
+    cache: Option<PathBuf>,
 }
 
 impl Prober {
+    pub(crate) fn new() -> Self {
+        Prober { cache: cache_folder(), ..Prober::default() }
+    }
+
     /// Looks at a file; if it has TLS functions, attaches to them and returns the record that says so.
     ///
     /// `path` is where this process can open the file, `name` how it is called in the capture. A file that was seen before
@@ -37,9 +44,15 @@ impl Prober {
             return None;
         }
         // Scripts and other things that are no ELF file of this machine have no TLS functions.
-        let binary = resolver::resolve(&file).ok().filter(|binary| binary.sites().next().is_some())?;
+        let binary = match &self.cache {
+            Some(folder) => resolver::resolve_cached(&file, folder),
+            None => resolver::resolve(&file),
+        };
+        let binary = binary.ok().filter(|binary| binary.sites().next().is_some())?;
         let sites: Vec<&Site> = binary.sites().collect();
-        match attach(kernel, path, &sites) {
+        // The file itself: its name may mean another one by now, and a process that has ended has no /proc/PID/exe.
+        let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        match attach(kernel, &opened, &sites) {
             Ok(links) => {
                 self.links.extend(links);
                 self.probed.push(name.to_owned());
@@ -80,6 +93,16 @@ impl Prober {
         });
         found.flatten().collect()
     }
+}
+
+/// The folder for what can be made again: the system's for root, else the user's.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Some("/var/cache/agentsight".into());
+    }
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home)?;
+    Some(base.join("agentsight/probes"))
 }
 
 fn attach(kernel: &Kernel<'_>, path: &Path, sites: &[&Site]) -> libbpf_rs::Result<Vec<Link>> {

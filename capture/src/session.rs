@@ -75,7 +75,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let mut storage = [const { MaybeUninit::uninit() }; 3];
     let mut kernel = kernel::load(&mut storage, &settings)?;
     let sources = kernel.attach(&settings)?;
-    let mut prober = Prober::default();
+    let mut prober = Prober::new();
     prober.warnings.extend(targets.warnings);
     let mut snapshot: Vec<u8> = Vec::new();
     for library in libraries::installed() {

@@ -128,6 +128,25 @@ static __always_inline struct connection *connection_of(u64 ssl, const struct ta
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
+/*
+ * The object's connection; a new one if its socket is closed. Where a library's symbols are stripped, nobody tells when an
+ * object is freed, and another may be made at its place.
+ */
+static __always_inline struct connection *open_connection(u64 ssl, const struct target *target)
+{
+	struct connection *connection = connection_of(ssl, target);
+
+	if (connection && connection->socket && !bpf_map_lookup_elem(&open_sockets, &connection->socket)) {
+		struct connection_key key = { .ssl = ssl, .generation = target->generation };
+
+		bpf_map_delete_elem(&connections, &key);
+		connection = connection_of(ssl, target);
+	}
+	if (!connection)
+		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, 0);
+	return connection;
+}
+
 static __always_inline void bind(u64 conn_id, u64 socket_id)
 {
 	u32 seq = draw_seq();
@@ -389,7 +408,7 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 	barrier_var(fifth);
 	call->count = COUNT_ARGUMENT(cookie) == 5 ? fifth : fourth;
 	if (direction_of(cookie) == ASC_SENT) {
-		struct connection *connection = connection_of(call->ssl, target);
+		struct connection *connection = open_connection(call->ssl, target);
 
 		if (connection && !connection->socket) {
 			/* How much of it is transferred, the return tells; what is sent until then may be all of it. */
@@ -424,11 +443,9 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	len = transferred(ctx, call);
 	if (!len)
 		return 0;
-	connection = connection_of(call->ssl, target);
-	if (!connection) {
-		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, len);
+	connection = open_connection(call->ssl, target);
+	if (!connection)
 		return 0;
-	}
 	if (direction_of(call->cookie) == ASC_SENT && !connection->socket) {
 		await_socket(all, call->ssl, len);
 		if (all->pending_sent)

@@ -65,22 +65,6 @@ static __always_inline u8 byte_at(u64 address)
 	return byte;
 }
 
-/* The object's stream; a new one if the object was that of a connection whose socket is closed. */
-static __always_inline struct connection *half_of(u64 context, const struct target *target)
-{
-	struct connection *half = connection_of(context, target);
-
-	if (half && half->socket && !bpf_map_lookup_elem(&open_sockets, &half->socket)) {
-		struct connection_key key = { .ssl = context, .generation = target->generation };
-
-		bpf_map_delete_elem(&connections, &key);
-		half = connection_of(context, target);
-	}
-	if (!half)
-		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, 0);
-	return half;
-}
-
 /* Records are encrypted in place: what they say has to be read before. */
 static __always_inline void seal(const struct target *target, struct calls *all, u64 context, u64 cookie, u64 text, u64 len)
 {
@@ -88,7 +72,7 @@ static __always_inline void seal(const struct target *target, struct calls *all,
 
 	if (!len)
 		return;
-	half = half_of(context, target);
+	half = open_connection(context, target);
 	if (!half)
 		return;
 	if (!half->socket)
@@ -168,7 +152,7 @@ static __always_inline void return_aead(struct pt_regs *ctx, const struct target
 	}
 	if (!len)
 		return;
-	half = half_of(call->ssl, target);
+	half = open_connection(call->ssl, target);
 	if (!half)
 		return;
 	bind_half(all, half, call);

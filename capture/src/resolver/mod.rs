@@ -18,6 +18,7 @@ mod golang;
 mod image;
 mod moduledata;
 mod named;
+mod openssl;
 mod pclntab;
 mod reasons;
 mod references;
@@ -126,17 +127,23 @@ pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
 fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
     let mut stacks = Vec::new();
     let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR];
+    wanted.extend(openssl::ANCHORS);
     if !pclntab::is_named(image) {
         wanted.push(pclntab::anchor(image.machine));
     }
     let mut places = search::find(image, &wanted)?.into_iter();
     let mut next = || places.next().unwrap_or_default();
-    let (boring, aws, go) = (next(), next(), next());
+    let (boring, aws) = (next(), next());
+    let (writes, reads, versions) = (next(), next(), next());
+    let go = next();
     if !boring.is_empty() && !named.iter().any(|stack| stack.library == Library::Boringssl) {
         stacks.push(boringssl::find(image, &boring)?);
     }
     if !aws.is_empty() {
         stacks.push(awslc::find(image, &aws)?);
+    }
+    if !(writes.is_empty() && reads.is_empty()) && !named.iter().any(|stack| stack.library == Library::Openssl) {
+        stacks.push(openssl::find(image, &writes, &reads, &versions)?);
     }
     stacks.extend(golang::find(image, &go));
     Ok(stacks)
