@@ -161,6 +161,7 @@ fn returns_arm64(code: &[u8], start: u64) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Binary, fake, resolve};
     use super::*;
 
     /// cmp rsp,[r14+0x10]; jbe +5; push rbp; nop; pop rbp; ret; int3
@@ -196,5 +197,134 @@ mod tests {
     fn a_byte_within_an_instruction_is_no_return() {
         // mov eax,0xc3; ret
         assert_eq!(returns_x86(&[0xb8, 0xc3, 0, 0, 0, 0xc3], 0x1000), [0x1005]);
+    }
+
+    /// How a made-up program says where its code starts.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Says {
+        Header,
+        Pointers,
+        Relocations,
+        Nothing,
+    }
+
+    const CODE: u64 = 0x40;
+    const TABLE: u64 = 0x1000;
+    const FUNCTIONS: u64 = 0x230;
+    const MODULE: u64 = 0x3000;
+    const RELOCATIONS: u64 = 0x4000;
+    const DYNAMIC: u64 = 0x5000;
+
+    /// A program with functions of these names, 0x100 bytes each.
+    fn program(magic: u32, says: Says, names: &[&str]) -> Vec<u8> {
+        let mut content = vec![0; 0x6000];
+        let mut put = |at: u64, bytes: &[u8]| content[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        let text = fake::BASE + CODE;
+        put(TABLE, &magic.to_le_bytes());
+        put(TABLE + 6, &[1, 8]);
+        let header = if says == Says::Header { text } else { 0 };
+        let words = [names.len() as u64, 0, header, 72, 0x200, 0x210, 0x220, FUNCTIONS];
+        (1..).zip(words).for_each(|(index, word): (u64, _)| put(TABLE + index * 8, &word.to_le_bytes()));
+        let mut name_at = 1;
+        for (index, name) in (0..).zip(names) {
+            let (start, about) = (index * 0x100, 0x100 + index * 0x20);
+            put(CODE + start, SMALL);
+            put(TABLE + 72 + name_at, name.as_bytes());
+            let fields = |a: u64, b: u64| [(a as u32).to_le_bytes(), (b as u32).to_le_bytes()].concat();
+            put(TABLE + FUNCTIONS + index * 8, &fields(start, about));
+            put(TABLE + FUNCTIONS + about, &fields(start, name_at));
+            name_at += name.len() as u64 + 2;
+        }
+        let end = names.len() as u64 * 0x100;
+        put(TABLE + FUNCTIONS + names.len() as u64 * 8, &(end as u32).to_le_bytes());
+        let pointers = [(0, fake::BASE + TABLE), (160, text), (168, text + end), (176, text)];
+        for (index, (at, to)) in (0..).zip(pointers) {
+            let relocation =
+                [fake::BASE + MODULE + at, object::elf::R_X86_64_RELATIVE.into(), to].map(u64::to_le_bytes);
+            match says {
+                Says::Pointers => put(MODULE + at, &to.to_le_bytes()),
+                Says::Relocations => put(RELOCATIONS + index * 24, &relocation.concat()),
+                Says::Header | Says::Nothing => {}
+            }
+        }
+        let entries = [object::elf::DT_RELA.into(), fake::BASE + RELOCATIONS, object::elf::DT_RELASZ.into(), 96];
+        (0..).zip(entries).for_each(|(index, word): (u64, u64)| put(DYNAMIC + index * 8, &word.to_le_bytes()));
+        content
+    }
+
+    fn resolved(content: &[u8]) -> Binary {
+        let dynamic = (object::elf::PT_DYNAMIC, fake::BASE + DYNAMIC, 64);
+        resolve(&fake::file(object::elf::EM_X86_64, content, &[dynamic])).unwrap()
+    }
+
+    fn offsets(binary: &Binary) -> Vec<(u64, u64)> {
+        binary
+            .sites()
+            .map(|site| (site.offset - fake::OFFSET - CODE, super::super::cookie::op_of(site.cookie)))
+            .collect()
+    }
+
+    const V1_18: u32 = 0xffff_fff0;
+    const V1_20: u32 = 0xffff_fff1;
+
+    #[test]
+    fn functions_are_found_wherever_the_start_of_the_code_is_said() {
+        let names = ["runtime.main", READ, "crypto/tls.(*Conn).Readable", WRITE, CLOSE];
+        for (magic, says) in
+            [(V1_18, Says::Header), (V1_20, Says::Header), (V1_20, Says::Pointers), (V1_20, Says::Relocations)]
+        {
+            let binary = resolved(&program(magic, says, &names));
+            let expected = [
+                (0x106, op::GO_READ),
+                (0x109, op::GO_READ_RETURN),
+                (0x306, op::GO_WRITE),
+                (0x309, op::GO_WRITE_RETURN),
+                (0x406, op::GO_CLOSE),
+            ];
+            assert_eq!(offsets(&binary), expected, "{says:?} {:?}", binary.stacks);
+        }
+    }
+
+    #[test]
+    fn without_the_start_of_the_code_there_are_no_sites() {
+        let binary = resolved(&program(V1_20, Says::Nothing, &[READ, WRITE]));
+        assert_eq!(offsets(&binary), []);
+        assert!(binary.stacks[0].why[0].contains("start of the code, which was not found"), "{:?}", binary.stacks);
+    }
+
+    #[test]
+    fn a_program_without_tls_has_no_stack() {
+        assert_eq!(resolved(&program(V1_20, Says::Header, &["main.main", "net.(*conn).Read"])).stacks, []);
+    }
+
+    #[test]
+    fn two_functions_of_one_name_are_no_answer() {
+        let binary = resolved(&program(V1_20, Says::Header, &[READ, WRITE, WRITE]));
+        assert_eq!(offsets(&binary), [(0x6, op::GO_READ), (0x9, op::GO_READ_RETURN)]);
+    }
+
+    #[test]
+    fn an_old_table_is_named_where_there_is_tls() {
+        let binary = resolved(&program(0xffff_fffa, Says::Header, &[READ]));
+        assert_eq!(offsets(&binary), []);
+        assert!(binary.stacks[0].why[0].contains("Go 1.16 or 1.17 is not supported"), "{:?}", binary.stacks);
+        assert_eq!(resolved(&program(0xffff_fffa, Says::Header, &["main.main"])).stacks, []);
+    }
+
+    #[test]
+    fn a_damaged_table_has_no_sites() {
+        let whole = program(V1_20, Says::Header, &["runtime.main", READ, WRITE]);
+        let sites_with = |at: u64, value: u64| {
+            let mut content = whole.clone();
+            content[at as usize..at as usize + 8].copy_from_slice(&value.to_le_bytes());
+            resolved(&content).sites().count()
+        };
+        assert_eq!(sites_with(TABLE + 8, 3), 4, "as it was");
+        // Number of functions; start of the code; places of names and functions; an entry.
+        assert_eq!([0, 1 << 20, u64::MAX].map(|count| sites_with(TABLE + 8, count)), [0; 3]);
+        assert_eq!([1, u64::MAX].map(|text| sites_with(TABLE + 24, text)), [0; 2]);
+        assert_eq!([0, u64::MAX, 1 << 40].map(|names| sites_with(TABLE + 32, names)), [0; 3]);
+        assert_eq!([0, u64::MAX, 1 << 40].map(|functions| sites_with(TABLE + 64, functions)), [0; 3]);
+        assert_eq!(sites_with(TABLE + FUNCTIONS + 8, u64::MAX), 0);
     }
 }

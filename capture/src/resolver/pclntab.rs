@@ -121,8 +121,8 @@ impl Table {
         let whole: Vec<&[u8]> = whole.iter().map(Vec::as_slice).collect();
         let (from, to) = (image.offset(self.names)?, image.offset(self.names_end)?);
         let places = super::search::within(image, &[(0, from..to)], &whole).ok()?;
-        let first = places.iter().enumerate().filter_map(|(index, places)| Some((index, places.first()?)));
-        first.map(|(index, at)| Some((index, u32::try_from(at + 1).ok()?))).collect()
+        let all = places.iter().enumerate().flat_map(|(index, places)| places.iter().map(move |at| (index, at)));
+        all.map(|(index, at)| Some((index, u32::try_from(at + 1).ok()?))).collect()
     }
 }
 
