@@ -40,9 +40,10 @@ pub(super) fn references(piece: &Piece, wanted: &[u64], found: &mut Vec<Referenc
         let adds = |add: u32| add & 0xffc0_0000 == 0x9100_0000 && add >> 5 & 31 == adrp & 31;
         let pair = (index + 1..index + PAIR).find(|at| word(piece, *at).is_some_and(adds));
         let Some((at, add)) = pair.and_then(|at| Some((at, word(piece, at)?))) else { continue };
-        if wanted.contains(&(page + u64::from(add >> 10 & 0xfff))) {
+        let to = page + u64::from(add >> 10 & 0xfff);
+        if wanted.contains(&to) {
             let register = (add & 31) as usize;
-            found.push(Reference { at: piece.address.wrapping_add(at as u64 * 4), register });
+            found.push(Reference { at: piece.address.wrapping_add(at as u64 * 4), register, to });
         }
         if found.len() >= MOST {
             return;
@@ -101,7 +102,7 @@ mod tests {
         let code = piece(&[0xb000_0003, 0xd503_201f, 0x9108_d063]);
         let mut found = Vec::new();
         references(&code, &[0x1_1234], &mut found);
-        assert_eq!(found, [Reference { at: 0x1_0008, register: 3 }]);
+        assert_eq!((found.len(), found[0].at, found[0].register), (1, 0x1_0008, 3));
         found.clear();
         references(&code, &[0x1_1238], &mut found);
         assert_eq!(found, []);
@@ -112,7 +113,7 @@ mod tests {
         // adrp x3, -1 page; add x3, x3, #0
         let mut found = Vec::new();
         references(&piece(&[0xf0ff_ffe3, 0x9100_0063]), &[0xf000], &mut found);
-        assert_eq!(found, [Reference { at: 0x1_0004, register: 3 }]);
+        assert_eq!((found.len(), found[0].at, found[0].register), (1, 0x1_0004, 3));
     }
 
     #[test]
@@ -128,7 +129,7 @@ mod tests {
             0x9400_0000,
             0x5280_0122,
         ]);
-        let constants = constants(&code, &Reference { at: 0x1_000c, register: 3 });
+        let constants = constants(&code, &Reference { at: 0x1_000c, register: 3, to: 0 });
         assert_eq!(constants.0, [None, Some(0), Some(226), None, Some(1234), None, None, None]);
     }
 

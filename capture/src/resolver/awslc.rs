@@ -4,7 +4,8 @@
 use super::cookie::{Library, cookie, count, op};
 use super::image::Image;
 use super::reasons::{self, Reporter};
-use super::{ResolveError, Stack, search};
+use super::references::Reference;
+use super::{ResolveError, Stack};
 
 /// The source file: in the copy that is built for Rust it lies in a folder of this name.
 pub(super) const ANCHOR: &[u8] = b"/aws-lc/crypto/fipsmodule/cipher/aead.c";
@@ -20,10 +21,10 @@ const KINDS: &[Kind] = &[
     ("EVP_AEAD_CTX_open_gather", op::AEAD_OPEN_GATHER, &[104, 115], &[101, 103]),
 ];
 
-/// Looks for the functions, given where the file's name was found.
-pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Result<Stack, ResolveError> {
+/// Looks for the functions, given the references to the file's name.
+pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::AwsLc, METHOD);
-    let reporters = reasons::reporters(image, &search::starts(image, anchors), true)?;
+    let reporters = reasons::reporters(image, references, true)?;
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
     stack.why.push(format!("cipher/aead.c is named {reports} times in {} functions", reporters.len()));
     for (name, op, reasons, without) in KINDS {

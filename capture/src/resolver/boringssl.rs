@@ -4,7 +4,8 @@
 use super::cookie::{Library, cookie, count, op};
 use super::image::Image;
 use super::reasons::{self, Reporter};
-use super::{ResolveError, Stack, search};
+use super::references::Reference;
+use super::{ResolveError, Stack};
 
 /// The source file, as its name ends.
 pub(super) const ANCHOR: &[u8] = b"ssl/ssl_lib.cc\0";
@@ -18,25 +19,18 @@ const BAD_LENGTH: u32 = 111;
 const TYPE_NOT_SET: u32 = 134;
 const NOT_CALLED: u32 = 66;
 
-/// Looks for the functions, given where the file's name was found.
-pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Result<Stack, ResolveError> {
+/// Looks for the functions, given the references to the file's name.
+pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::Boringssl, METHOD);
-    let names = search::starts(image, anchors);
-    let reporters = reasons::reporters(image, &names, false)?;
+    let reporters = reasons::reporters(image, references, false)?;
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
     stack.why.push(format!("ssl/ssl_lib.cc is named {reports} times in {} functions", reporters.len()));
     let writes = |reporter: &&Reporter| reporter.has_all(&[UNINITIALIZED, HANDSHAKE_FAILURE, BAD_LENGTH]);
     let Some(write) = one(&mut stack, "SSL_write {226,215,111}", reporters.iter().filter(writes).collect()) else {
         return Ok(stack);
     };
-    let handshakes = reporters.iter().filter(|reporter| reporter.has(TYPE_NOT_SET)).collect();
-    let handshake = one(&mut stack, "SSL_do_handshake {134}", handshakes);
     let read = read(&mut stack, &reporters, write);
-    let found = [
-        (Some(write), op::WRITE, "SSL_write"),
-        (read, op::READ, "SSL_read"),
-        (handshake, op::HANDSHAKE, "SSL_do_handshake"),
-    ];
+    let found = [(Some(write), op::WRITE, "SSL_write"), (read, op::READ, "SSL_read")];
     for (reporter, op, name) in found {
         if let Some(reporter) = reporter {
             reasons::add(image, &mut stack, reporter, cookie(Library::Boringssl, op, count::RETURNED), name);
@@ -111,11 +105,7 @@ mod tests {
         for slots in [WHOLE, SHORT] {
             let functions = [OTHER, HANDSHAKE, IMPLEMENTATION, WRITE, READ];
             let binary = resolve(&fake::reporting(NAME, &functions, slots)).unwrap();
-            let expected = [
-                (fake::function(1), "SSL_do_handshake"),
-                (fake::function(3), "SSL_write"),
-                (fake::function(4), "SSL_read"),
-            ];
+            let expected = [(fake::function(3), "SSL_write"), (fake::function(4), "SSL_read")];
             assert_eq!(found(&binary), expected, "{:?}", binary.stacks);
             assert_eq!(binary.stacks[0].library, Library::Boringssl);
         }

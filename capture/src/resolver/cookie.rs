@@ -21,7 +21,6 @@ pub mod op {
     pub const NSS_READ: u64 = 12;
     pub const NSS_WRITE: u64 = 13;
     pub const GO_CLOSE: u64 = 14;
-    pub const HANDSHAKE: u64 = 15;
 }
 
 /// How many bytes were read or written. Bits 8 to 15 of the cookie: zero, or the number (from 1) of the argument that points

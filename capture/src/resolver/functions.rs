@@ -62,11 +62,11 @@ impl Functions {
 
 /// Targets of direct calls in a range, aligned as compilers align functions.
 fn called(image: &Image<'_>, from: u64, to: u64) -> Result<Vec<u64>, ResolveError> {
-    let mut called = Vec::new();
     let wanted = |target: &u64| target.is_multiple_of(16) && (from..=to).contains(target);
-    image.code(|piece| match image.machine {
-        Machine::X86_64 => called.extend(x86::calls(piece).filter(wanted)),
-        Machine::Aarch64 => called.extend(arm64::calls(piece).filter(wanted)),
+    let machine = image.machine;
+    let mut called = image.code()?.look(|piece, _| match machine {
+        Machine::X86_64 => x86::calls(piece).filter(wanted).collect(),
+        Machine::Aarch64 => arm64::calls(piece).filter(wanted).collect(),
     })?;
     called.sort_unstable();
     called.dedup();

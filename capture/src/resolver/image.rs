@@ -10,10 +10,14 @@ use object::{Endianness, ReadCache};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Code is looked at in windows of this size, which overlap by what two instructions that belong together may be apart.
+/// Files are looked through in windows of this size. Those of code overlap by what two instructions that belong together may
+/// be apart.
 const WINDOW: u64 = 1 << 20;
 const OVERLAP: u64 = 64;
+/// More threads than this would only wait for memory.
+const MOST_THREADS: usize = 4;
 /// More code than this in one file is not read.
 const MOST_CODE: u64 = 1 << 30;
 /// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
@@ -106,22 +110,39 @@ impl<'data> Image<'data> {
         ranges
     }
 
-    /// Shows all executable bytes, in windows that overlap by a few instructions.
-    pub(super) fn code(&self, mut look: impl FnMut(&Piece)) -> Result<(), ResolveError> {
+    /// All executable bytes, to be looked at in windows that overlap by a few instructions.
+    pub(super) fn code(&self) -> Result<Windows<'data>, ResolveError> {
         let parts: Vec<_> = self.loaded().filter(|(code, ..)| *code).collect();
         if parts.iter().map(|(_, _, size, _)| u128::from(*size)).sum::<u128>() > u128::from(MOST_CODE) {
             return Err(ResolveError::TooLarge { what: "code", limit: MOST_CODE });
         }
-        let mut window = Piece { address: 0, bytes: Vec::new() };
+        let mut windows = Windows { file: self.file, windows: Vec::new() };
         for (_, address, size, offset) in parts {
-            for start in (0..size).step_by(WINDOW as usize) {
-                window.address = address + start;
-                window.bytes.resize((size - start).min(WINDOW + OVERLAP) as usize, 0);
-                self.read(offset + start, &mut window.bytes)?;
-                look(&window);
+            windows.add(address, offset..offset + size, OVERLAP);
+        }
+        Ok(windows)
+    }
+
+    /// Everything that is loaded and is no code; with `code`, the code and nothing else. Windows overlap by so many bytes.
+    pub(super) fn loaded_bytes(&self, code: bool, overlap: u64) -> Windows<'data> {
+        let executable: Vec<Range<u64>> =
+            self.loaded().filter(|(code, ..)| *code).map(|(_, _, size, offset)| offset..offset + size).collect();
+        let mut windows = Windows { file: self.file, windows: Vec::new() };
+        for (address, range) in self.ranges() {
+            if executable.iter().any(|part| part.contains(&range.start)) == code {
+                windows.add(address, range, overlap);
             }
         }
-        Ok(())
+        windows
+    }
+
+    /// These parts of the file: for each the address that it starts at, and where it is.
+    pub(super) fn parts(&self, parts: &[(u64, Range<u64>)], overlap: u64) -> Windows<'data> {
+        let mut windows = Windows { file: self.file, windows: Vec::new() };
+        for (address, range) in parts {
+            windows.add(*address, range.clone(), overlap);
+        }
+        windows
     }
 
     /// The bytes around an address, as far as its segment goes.
@@ -144,11 +165,6 @@ impl<'data> Image<'data> {
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
         self.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
-    }
-
-    /// Reads into a buffer as much as there is.
-    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
-        self.file.read_exact_at(into, offset)
     }
 
     /// Address and size of a section.
@@ -239,5 +255,49 @@ impl<'image, 'data> Window<'image, 'data> {
             self.offset = offset;
         }
         self.bytes.get(ahead(self)?..holds(self)?)
+    }
+}
+
+/// Parts of a file that are read piece by piece, by as many threads as there are processors: a program is starting meanwhile.
+pub(super) struct Windows<'data> {
+    file: &'data File,
+    /// Address, offset and size of each window, and how much of that no window before it has.
+    windows: Vec<(u64, u64, u64, u64)>,
+}
+
+impl Windows<'_> {
+    fn add(&mut self, address: u64, range: Range<u64>, overlap: u64) {
+        let size = range.end - range.start;
+        for start in (0..size).step_by(WINDOW as usize) {
+            let (own, all) = ((size - start).min(WINDOW), (size - start).min(WINDOW + overlap));
+            self.windows.push((address + start, range.start + start, all, own));
+        }
+    }
+
+    /// Shows each window, with the number of bytes at its start that no other one starts with, and puts together what `look`
+    /// finds, in no order.
+    pub(super) fn look<T: Send>(&self, look: impl Fn(&Piece, usize) -> Vec<T> + Sync) -> std::io::Result<Vec<T>> {
+        let next = AtomicUsize::new(0);
+        let work = || -> std::io::Result<Vec<T>> {
+            let mut found = Vec::new();
+            let mut piece = Piece { address: 0, bytes: Vec::new() };
+            while let Some((address, offset, size, own)) = self.windows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                piece.address = *address;
+                piece.bytes.resize(*size as usize, 0);
+                self.file.read_exact_at(&mut piece.bytes, *offset)?;
+                found.extend(look(&piece, *own as usize));
+            }
+            Ok(found)
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.windows.len()).min(MOST_THREADS);
+        if threads < 2 {
+            return work();
+        }
+        let parts = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let panicked = |_| Err(std::io::Error::other("a thread panicked"));
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect::<std::io::Result<Vec<_>>>()
+        })?;
+        Ok(parts.into_iter().flatten().collect())
     }
 }

@@ -123,9 +123,8 @@ pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
     Ok(Binary { build_id: image.build_id(), stacks })
 }
 
-/// Stacks without symbols.
+/// Stacks without symbols. The strings that give them away are looked for in one pass, and what refers to them in another.
 fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
-    let mut stacks = Vec::new();
     let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR];
     wanted.extend(openssl::ANCHORS);
     if !pclntab::is_named(image) {
@@ -133,16 +132,23 @@ fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveEr
     }
     let mut places = search::find(image, &wanted)?.into_iter();
     let mut next = || places.next().unwrap_or_default();
-    let (boring, aws) = (next(), next());
-    let (writes, reads, versions) = (next(), next(), next());
-    let go = next();
-    if !boring.is_empty() && !named.iter().any(|stack| stack.library == Library::Boringssl) {
-        stacks.push(boringssl::find(image, &boring)?);
+    let is_named = |library| named.iter().any(|stack| stack.library == library);
+    let unless = |known, places: Vec<u64>| if known { Vec::new() } else { places };
+    let boring = unless(is_named(Library::Boringssl), search::starts(image, &next()));
+    let aws = search::starts(image, &next());
+    let [writes, reads] = [next(), next()].map(|found| unless(is_named(Library::Openssl), openssl::names(&found)));
+    let (versions, go) = (next(), next());
+
+    let all = references::find(image, &[&boring[..], &aws, &writes, &reads].concat())?;
+    let mut stacks = Vec::new();
+    if !boring.is_empty() {
+        stacks.push(boringssl::find(image, &references::to(&all, &boring))?);
     }
     if !aws.is_empty() {
-        stacks.push(awslc::find(image, &aws)?);
+        stacks.push(awslc::find(image, &references::to(&all, &aws))?);
     }
-    if !(writes.is_empty() && reads.is_empty()) && !named.iter().any(|stack| stack.library == Library::Openssl) {
+    if !(writes.is_empty() && reads.is_empty()) {
+        let [writes, reads] = [writes, reads].map(|names| references::to(&all, &names));
         stacks.push(openssl::find(image, &writes, &reads, &versions)?);
     }
     stacks.extend(golang::find(image, &go));

@@ -4,7 +4,8 @@
 use super::cookie::{Library, cookie, count, op};
 use super::functions::{Function, Functions};
 use super::image::Image;
-use super::{ResolveError, Site, Stack, entry, references};
+use super::references::Reference;
+use super::{ResolveError, Site, Stack, entry};
 use std::collections::BTreeSet;
 
 /// What is looked for: the two names, and the version.
@@ -14,8 +15,13 @@ const METHOD: &str = "function names in errors";
 /// Since this minor version `ssl_write_internal` has a parameter for flags before that of the count.
 const MINOR_WITH_FLAGS: u32 = 3;
 
-/// Looks for the functions, given where each of [`ANCHORS`] was found.
-pub(super) fn find(image: &Image<'_>, writes: &[u64], reads: &[u64], versions: &[u64]) -> Result<Stack, ResolveError> {
+/// Looks for the functions, given the references to each of the names, and where versions were found.
+pub(super) fn find(
+    image: &Image<'_>,
+    writes: &[Reference],
+    reads: &[Reference],
+    versions: &[u64],
+) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::Openssl, METHOD);
     let minors: BTreeSet<u32> = versions.iter().filter_map(|at| minor(image, *at)).collect();
     let Some(minor) = minors.first().filter(|_| minors.len() == 1) else {
@@ -23,10 +29,10 @@ pub(super) fn find(image: &Image<'_>, writes: &[u64], reads: &[u64], versions: &
         return Ok(stack);
     };
     let written = if *minor >= MINOR_WITH_FLAGS { count::ARGUMENT_5 } else { count::ARGUMENT_4 };
-    for (name, places, op, count) in
+    for (name, references, op, count) in
         [("ssl_write_internal", writes, op::WRITE, written), ("ssl_read_internal", reads, op::READ, count::ARGUMENT_4)]
     {
-        let found = functions_that_name(image, places)?;
+        let found = functions_around(image, references)?;
         let [function] = found[..] else {
             stack.why.push(format!("{name}: {} functions name it", found.len()));
             continue;
@@ -40,14 +46,17 @@ pub(super) fn find(image: &Image<'_>, writes: &[u64], reads: &[u64], versions: &
     Ok(stack)
 }
 
-/// The functions that refer to one of the texts, which begin behind the terminator of another.
-fn functions_that_name(image: &Image<'_>, places: &[u64]) -> Result<Vec<Function>, ResolveError> {
-    let names: Vec<u64> = places.iter().map(|place| place + 1).collect();
-    let references = references::find(image, &names)?;
-    let functions = Functions::around(image, &references, false)?;
+/// The functions that the references are in.
+fn functions_around(image: &Image<'_>, references: &[Reference]) -> Result<Vec<Function>, ResolveError> {
+    let functions = Functions::around(image, references, false)?;
     let found: BTreeSet<Function> =
         references.iter().filter_map(|reference| functions.of(image, reference.at)).filter(|found| !found.is_part).collect();
     Ok(found.into_iter().collect())
+}
+
+/// Where a name starts, behind the terminator of the text before it.
+pub(super) fn names(places: &[u64]) -> Vec<u64> {
+    places.iter().map(|place| place + 1).collect()
 }
 
 /// The number behind `OpenSSL 3.`, of a text like `OpenSSL 3.6.4 25 Aug 2026`.

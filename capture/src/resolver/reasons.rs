@@ -7,7 +7,7 @@
 use super::arm64;
 use super::functions::{Function, Functions};
 use super::image::{Image, Machine, Piece};
-use super::references::{self, Reference};
+use super::references::Reference;
 use super::x86;
 use super::{ResolveError, Site, Stack, entry};
 use std::collections::BTreeMap;
@@ -49,15 +49,18 @@ impl Reporter {
     }
 }
 
-/// Functions that report errors in a source file whose name is at one of the addresses.
-pub(super) fn reporters(image: &Image<'_>, names: &[u64], prologue: bool) -> Result<Vec<Reporter>, ResolveError> {
-    let references = references::find(image, names)?;
-    let functions = Functions::around(image, &references, prologue)?;
+/// Functions that report errors in a source file to whose name these are the references.
+pub(super) fn reporters(
+    image: &Image<'_>,
+    references: &[Reference],
+    prologue: bool,
+) -> Result<Vec<Reporter>, ResolveError> {
+    let functions = Functions::around(image, references, prologue)?;
     let mut reporters = BTreeMap::new();
     for reference in references {
         let Some(piece) = image.around(reference.at, CONTEXT, CONTEXT) else { continue };
         let Some(function) = functions.of(image, reference.at) else { continue };
-        let report = report(image.machine, &piece, &reference);
+        let report = report(image.machine, &piece, reference);
         let reporter = reporters.entry(function.start).or_insert_with(|| Reporter { function, reports: Vec::new() });
         reporter.reports.push(report);
     }

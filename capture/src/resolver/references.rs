@@ -16,24 +16,37 @@ pub(super) struct Reference {
     pub at: u64,
     /// Number of the register, as the machine counts them.
     pub register: usize,
+    /// The address.
+    pub to: u64,
 }
 
 /// References to any of the addresses, by place.
 pub(super) fn find(image: &Image<'_>, wanted: &[u64]) -> Result<Vec<Reference>, ResolveError> {
-    let mut found = Vec::new();
-    image.code(|piece| match image.machine {
-        _ if found.len() >= MOST => {}
-        Machine::X86_64 => {
-            relative(piece, wanted, &mut found);
-            absolute(piece, wanted, &mut found);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let machine = image.machine;
+    let mut found = image.code()?.look(|piece, _| {
+        let mut found = Vec::new();
+        match machine {
+            Machine::X86_64 => {
+                relative(piece, wanted, &mut found);
+                absolute(piece, wanted, &mut found);
+            }
+            Machine::Aarch64 => arm64::references(piece, wanted, &mut found),
         }
-        Machine::Aarch64 => arm64::references(piece, wanted, &mut found),
+        found
     })?;
     // Some were seen in two windows.
     found.sort_unstable();
     found.dedup();
     found.truncate(MOST);
     Ok(found)
+}
+
+/// Those of the references that are to one of the addresses.
+pub(super) fn to(references: &[Reference], wanted: &[u64]) -> Vec<Reference> {
+    references.iter().filter(|reference| wanted.contains(&reference.to)).copied().collect()
 }
 
 /// `lea r64, [rip + displacement]`: 48 or 4c, 8d, a mod-rm byte with mode 0 and base 5, four bytes.
@@ -49,9 +62,10 @@ fn relative(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
             continue;
         }
         let next = piece.address.wrapping_add(at as u64 + 6);
-        if wanted.contains(&next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])))) {
+        let to = next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])));
+        if wanted.contains(&to) {
             let register = usize::from(mode >> 3 & 7) + if *prefix == 0x4c { 8 } else { 0 };
-            found.push(Reference { at: next - 7, register });
+            found.push(Reference { at: next - 7, register, to });
         }
         if found.len() >= MOST {
             return;
@@ -61,12 +75,13 @@ fn relative(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
 
 /// `mov r32, address`: b8 to bf, perhaps after 41, in programs that are linked to a fixed place.
 fn absolute(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
-    for address in wanted.iter().filter_map(|address| u32::try_from(*address).ok()) {
+    for to in wanted {
+        let Ok(address) = u32::try_from(*to) else { continue };
         for at in memmem::find_iter(&piece.bytes, &address.to_le_bytes()) {
             let Some(opcode @ 0xb8..=0xbf) = at.checked_sub(1).map(|at| piece.bytes[at]) else { continue };
             let high = at.checked_sub(2).is_some_and(|at| piece.bytes[at] == 0x41);
             let start = piece.address + at as u64 - if high { 2 } else { 1 };
-            found.push(Reference { at: start, register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 } });
+            found.push(Reference { at: start, register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 }, to: *to });
             if found.len() >= MOST {
                 return;
             }
@@ -84,7 +99,7 @@ mod tests {
         let piece = Piece { address: 0x1000, bytes: vec![0x90, 0x48, 0x8d, 0x0d, 0x10, 0, 0, 0] };
         let mut found = Vec::new();
         relative(&piece, &[0x1018], &mut found);
-        assert_eq!(found, [Reference { at: 0x1001, register: 1 }]);
+        assert_eq!(found, [Reference { at: 0x1001, register: 1, to: 0x1018 }]);
     }
 
     #[test]
@@ -93,7 +108,7 @@ mod tests {
         let bytes = vec![0xb9, 0x34, 0x12, 0x40, 0, 0x41, 0xb8, 0x34, 0x12, 0x40, 0];
         let mut found = Vec::new();
         absolute(&Piece { address: 0x1000, bytes }, &[0x40_1234], &mut found);
-        assert_eq!(found, [Reference { at: 0x1000, register: 1 }, Reference { at: 0x1005, register: 8 }]);
+        assert_eq!(found, [(0x1000, 1), (0x1005, 8)].map(|(at, register)| Reference { at, register, to: 0x40_1234 }));
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! Looks for byte strings in everything that a binary loads, in one pass and little memory: what an executable carries beyond
 //! that (an appended program of a hundred megabytes) is never read.
 
-use super::image::Image;
+use super::image::{Image, Windows};
 use memchr::memmem::Finder;
 use std::ops::Range;
 
-/// Bytes read at a time.
-const WINDOW: usize = 1 << 20;
 /// More places than this are not looked at: no compiler writes a string so often, but somebody else might.
 const MOST_PLACES: usize = 64;
 /// How far back the start of a string is looked for: file names are shorter.
 const LONGEST_STRING: u64 = 1024;
 
-/// For each of the strings, the addresses where it stands.
+/// For each of the strings, the addresses where it stands, in order. Code is looked through only where nothing is found
+/// elsewhere: linkers used to put constants between functions.
 pub(super) fn find(image: &Image<'_>, wanted: &[&[u8]]) -> std::io::Result<Vec<Vec<u64>>> {
-    within(image, &image.ranges(), wanted)
+    let overlap = overlap(wanted);
+    let places = look(&image.loaded_bytes(false, overlap), wanted)?;
+    if places.iter().all(Vec::is_empty) { look(&image.loaded_bytes(true, overlap), wanted) } else { Ok(places) }
 }
 
 /// The same for parts of the file: for each the address that it starts at, and where it is.
@@ -23,24 +24,30 @@ pub(super) fn within(
     ranges: &[(u64, Range<u64>)],
     wanted: &[&[u8]],
 ) -> std::io::Result<Vec<Vec<u64>>> {
+    look(&image.parts(ranges, overlap(wanted)), wanted)
+}
+
+/// Windows overlap by one byte less than the longest string, and a string is counted where it starts.
+fn overlap(wanted: &[&[u8]]) -> u64 {
+    wanted.iter().map(|bytes| bytes.len() as u64).max().unwrap_or(1) - 1
+}
+
+fn look(windows: &Windows<'_>, wanted: &[&[u8]]) -> std::io::Result<Vec<Vec<u64>>> {
     let finders: Vec<Finder<'_>> = wanted.iter().map(Finder::new).collect();
-    let longest = wanted.iter().map(|bytes| bytes.len()).max().unwrap_or(1);
+    let found = windows.look(|piece, own| {
+        let all = finders.iter().enumerate().flat_map(|(which, finder)| {
+            let found = finder.find_iter(&piece.bytes).take_while(|found| *found < own);
+            found.take(MOST_PLACES).map(move |found| (which, piece.address + found as u64))
+        });
+        all.collect()
+    })?;
     let mut places = vec![Vec::new(); wanted.len()];
-    let mut window = vec![0; WINDOW + longest];
-    for (address, range) in ranges {
-        let mut at = range.start;
-        while at < range.end {
-            // Windows overlap by one byte less than the longest string, and a string is counted where it starts.
-            let step = (range.end - at).min(WINDOW as u64) as usize;
-            let size = (range.end - at).min((WINDOW + longest - 1) as u64) as usize;
-            image.read(at, &mut window[..size])?;
-            for (finder, places) in finders.iter().zip(&mut places) {
-                let found = finder.find_iter(&window[..size]).take_while(|found| *found < step);
-                let room = MOST_PLACES - places.len();
-                places.extend(found.take(room).map(|found| address + (at - range.start) + found as u64));
-            }
-            at += step as u64;
-        }
+    for (which, place) in found {
+        places[which].push(place);
+    }
+    for places in &mut places {
+        places.sort_unstable();
+        places.truncate(MOST_PLACES);
     }
     Ok(places)
 }

@@ -108,7 +108,7 @@ mod tests {
 
     fn constants_of(bytes: &[u8], at: u64) -> [Option<u32>; 8] {
         let piece = Piece { address: 0x1000, bytes: bytes.to_vec() };
-        constants(&piece, &Reference { at: 0x1000 + at, register: 1 }).0
+        constants(&piece, &Reference { at: 0x1000 + at, register: 1, to: 0 }).0
     }
 
     #[test]
