@@ -9,8 +9,10 @@
 
 mod clock;
 mod command;
+pub mod doctor;
 mod drain;
 mod error;
+mod explain;
 mod kernel;
 mod libraries;
 mod metrics;
@@ -30,6 +32,7 @@ mod tracepoints;
 mod user;
 
 pub use error::Error;
+pub use explain::{Explanation, Subject, explain};
 pub use session::capture;
 
 use std::ffi::OsString;

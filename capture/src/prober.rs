@@ -86,11 +86,7 @@ impl Prober {
 
     /// Looks at everything that a running process has mapped.
     pub(crate) fn probe_mapped(&mut self, kernel: &Kernel<'_>, pid: u32) -> Vec<u8> {
-        let prefix = format!("/proc/{pid}/root");
-        let found = procfs::mapped(pid).into_iter().filter_map(|path| {
-            let name = path.strip_prefix(&prefix).map_or_else(|_| path.clone(), |name| Path::new("/").join(name));
-            self.probe(kernel, &path, &name)
-        });
+        let found = procfs::mapped(pid).into_iter().filter_map(|(path, name)| self.probe(kernel, &path, &name));
         found.flatten().collect()
     }
 }

@@ -416,8 +416,8 @@ fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
 /// Sizes of the fixed parts of the records that this version writes, in bytes.
 fn layouts() -> BTreeMap<String, u32> {
     use agentsight_formats::record::{
-        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData, StdioData,
-        TlsBind, TlsClose, TlsData,
+        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData,
+        StdioData, TlsBind, TlsClose, TlsData,
     };
     let sizes = [
         ("header", size_of::<Header>()),
