@@ -30,6 +30,7 @@ mod state;
 mod targets;
 mod tracepoints;
 mod user;
+mod warmup;
 
 pub use error::Error;
 pub use explain::{Explanation, Subject, explain};

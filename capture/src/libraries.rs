@@ -51,7 +51,7 @@ pub(crate) fn linked(program: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Whether a file name is that of a TLS library.
-fn speaks_tls(path: &Path) -> bool {
+pub(crate) fn speaks_tls(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
         // Wheels of Python packages carry a copy whose name has a hash: libssl-60250281.so.3.
         let versioned = |rest: &str| rest.starts_with(".so") || rest.starts_with('-') && rest.contains(".so");

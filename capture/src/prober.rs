@@ -3,6 +3,7 @@
 use crate::kernel::{Attach, Kernel};
 use crate::procfs;
 use crate::resolver::{self, Binary, Site};
+use crate::warmup::WarmUp;
 use agentsight_formats::record::{self, Json, kind};
 use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
 use std::collections::HashSet;
@@ -26,6 +27,8 @@ pub(crate) struct Prober {
     pub warnings: Vec<String>,
     /// Where answers of the resolver are kept from run to run.
     cache: Option<PathBuf>,
+    /// Only while recording: before it there is time.
+    pub warm_up: Option<WarmUp>,
 }
 
 impl Prober {
@@ -42,6 +45,9 @@ impl Prober {
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || !self.seen.insert((metadata.dev(), metadata.ino())) {
             return None;
+        }
+        if let Some(warm_up) = &self.warm_up {
+            warm_up.begin();
         }
         // Scripts and other things that are no ELF file of this machine have no TLS functions.
         let binary = match &self.cache {

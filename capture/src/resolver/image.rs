@@ -18,6 +18,8 @@ const WINDOW: u64 = 1 << 20;
 const OVERLAP: u64 = 64;
 /// More threads than this would only wait for memory.
 const MOST_THREADS: usize = 4;
+/// Bytes that are looked through in the time that a thread takes to start, a few times over.
+const WORTH_A_THREAD: u64 = 4 << 20;
 /// More code than this in one file is not read.
 const MOST_CODE: u64 = 1 << 30;
 /// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
@@ -305,19 +307,17 @@ impl Windows<'_> {
             }
             Ok(found)
         };
-        let threads =
-            std::thread::available_parallelism().map_or(1, usize::from).min(self.windows.len()).min(MOST_THREADS);
-        if threads < 2 {
-            return work();
-        }
-        let parts = std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let panicked = |_| Err(std::io::Error::other("a thread panicked"));
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(panicked))
-                .collect::<std::io::Result<Vec<_>>>()
-        })?;
-        Ok(parts.into_iter().flatten().collect())
+        let bytes: u64 = self.windows.iter().map(|(.., own)| own).sum();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // Small files are done before a thread has started.
+        let helpers = processors.min(MOST_THREADS).min((bytes / WORTH_A_THREAD) as usize).saturating_sub(1);
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+            let mut found = work()?;
+            for thread in running {
+                found.extend(thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")))?);
+            }
+            Ok(found)
+        })
     }
 }
