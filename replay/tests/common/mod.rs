@@ -90,6 +90,8 @@ pub struct Script {
     pub records: Vec<Vec<u8>>,
     offsets: BTreeMap<(u64, u16), u64>,
     pub time: u64,
+    /// OpenSSL, unless said otherwise.
+    pub library: u16,
 }
 
 impl Script {
@@ -103,7 +105,7 @@ impl Script {
             len: (data.len() as u32).into(),
             captured: (data.len() as u32).into(),
             direction: direction.into(),
-            library: library::OPENSSL.into(),
+            library: if self.library == 0 { library::OPENSSL } else { self.library }.into(),
             reserved: 0.into(),
         };
         *offset += data.len() as u64;
