@@ -88,7 +88,7 @@ pub fn rows(records: &[Vec<u8>]) -> Collected {
 #[derive(Default)]
 pub struct Script {
     pub records: Vec<Vec<u8>>,
-    offsets: BTreeMap<(u64, u16), u64>,
+    pub offsets: BTreeMap<(u64, u16), u64>,
     pub time: u64,
     /// OpenSSL, unless said otherwise.
     pub library: u16,
