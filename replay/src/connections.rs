@@ -21,6 +21,8 @@ const MAX_OPEN: usize = 131_072;
 /// Closed connections of which more may be heard: their TLS library holds bytes, or another process has the socket too.
 const MAX_LINGERING: usize = 1024;
 
+const PORT_DNS: u16 = 53;
+
 /// An exchange that is done, with the process that had it.
 pub(crate) struct Done {
     pub exchange: Exchange,
@@ -67,8 +69,9 @@ impl Connections {
         let key = socket.socket_id.get();
         let mut connection = self.take(key, socket.header.tgid.get(), (proc_id, ts), wanted, output);
         let new_peer = connection.socket(socket, path, ts);
-        // Of a connection that was accepted, the other end is no server.
-        if let Some(address) = new_peer.filter(|_| connection.row.role != Some("server")) {
+        // Of a connection that was accepted, the other end is no server; and a name server is not asked for its own name.
+        let nameless = connection.row.role == Some("server") || socket.peer_port.get() == PORT_DNS;
+        if let Some(address) = new_peer.filter(|_| !nameless) {
             connection.looked_up = name_of(connection.row.proc_id, address).map(str::to_owned);
         }
         if socket.op.get() != socket_op::CLOSE {

@@ -20,9 +20,10 @@ pub(crate) struct Dns {
     capture_id: String,
     /// When it was asked in nanoseconds of boot time, and its row.
     waiting: Bounded<Key, (u64, tables::Dns)>,
-    /// The name behind an address: by the process that asked, and by anybody.
+    /// The name behind an address, as a process was told last.
     names_of_process: Bounded<(i64, IpAddr), String>,
-    names: Bounded<IpAddr, String>,
+    /// As anybody was told; `None` if it has several.
+    names: Bounded<IpAddr, Option<String>>,
 }
 
 impl Dns {
@@ -96,15 +97,17 @@ impl Dns {
             if let Answer::Address(address) = answer {
                 let address = address.to_canonical();
                 self.names_of_process.insert((proc_id, address), name.to_owned());
-                self.names.insert(address, name.to_owned());
+                let known = self.names.get(&address);
+                let same = known.is_none_or(|known| known.as_deref() == Some(name));
+                self.names.insert(address, same.then(|| name.to_owned()));
             }
         }
     }
 
-    /// The name that an address was the last answer for: to this process, else to any.
+    /// The name that an address was the last answer for to this process; else the only one that it was for to any.
     pub fn name_of(&self, proc_id: i64, address: IpAddr) -> Option<&str> {
-        let own = self.names_of_process.get(&(proc_id, address));
-        own.or_else(|| self.names.get(&address)).map(String::as_str)
+        let own = self.names_of_process.get(&(proc_id, address)).map(String::as_str);
+        own.or_else(|| self.names.get(&address)?.as_deref())
     }
 
     /// Questions that were not answered, in the order in which they were asked.
