@@ -29,6 +29,7 @@ mod stdio;
 pub mod table;
 pub mod tables;
 mod tools;
+mod wanted;
 
 use agentsight_formats::Reader;
 pub use recording::together;

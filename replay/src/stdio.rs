@@ -6,10 +6,19 @@ use crate::processes::{Processes, signed};
 use crate::table::Timestamp;
 use crate::tables;
 use agentsight_formats::record::{Header, StdioData, direction, stdio_type};
+use std::collections::VecDeque;
+
+/// Rows, and bytes in them, that wait for a process to become known.
+const MAX_WAITING: usize = 1024;
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
 #[derive(Default)]
 pub(crate) struct Stdio {
     rows: i64,
+    /// Rows whose peer is a process of which nothing has been said yet, and those after them. A shell starts the first program
+    /// of a pipe before the second: it may write before there is one to read.
+    waiting: VecDeque<(tables::Stdio, Option<u32>)>,
+    waiting_bytes: usize,
 }
 
 impl Stdio {
@@ -24,7 +33,7 @@ impl Stdio {
         let received = stdio.direction.get() == direction::RECEIVED;
         let peer = peer(header, stdio, received, ahead);
         let with_data = output.wants_column(tables::Stdio::TABLE, "data");
-        output.row(&tables::Stdio {
+        let row = tables::Stdio {
             capture_id: capture_id.to_owned(),
             seq: self.rows,
             ts,
@@ -33,13 +42,35 @@ impl Stdio {
             fd: stdio.fd.get().into(),
             direction: if received { "received" } else { "sent" },
             object_type: stdio_type::name(stdio.object_type.get()).map(str::to_owned),
-            peer_proc_id: peer.and_then(|tgid| processes.known(tgid)),
+            peer_proc_id: None,
             stream_offset: signed(stdio.stream_offset.get()),
             len: stdio.len.get().into(),
             captured_len: data.len() as i64,
             data: if with_data { data.to_vec() } else { Vec::new() },
-        });
+        };
         self.rows += 1;
+        self.waiting_bytes += row.data.len();
+        self.waiting.push_back((row, peer));
+        self.hand_on(processes, output, false);
+    }
+
+    /// The capture ends.
+    pub fn finish(&mut self, processes: &Processes, output: &mut Output<'_>) {
+        self.hand_on(processes, output, true);
+    }
+
+    fn hand_on(&mut self, processes: &Processes, output: &mut Output<'_>, all: bool) {
+        loop {
+            let all = all || self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES;
+            let Some((row, peer)) = self.waiting.front_mut() else { break };
+            row.peer_proc_id = peer.and_then(|tgid| processes.known(tgid));
+            if peer.is_some() && row.peer_proc_id.is_none() && !all {
+                break;
+            }
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(row.data.len());
+            output.row(&*row);
+            self.waiting.pop_front();
+        }
     }
 }
 

@@ -407,6 +407,21 @@ fn a_standard_stream_names_the_process_at_its_other_end() {
 }
 
 #[test]
+fn what_is_written_before_there_is_a_reader_has_its_reader_all_the_same() {
+    const PIPE: (u16, u64, u64) = (stdio_type::PIPE, 70, 70);
+    let mut log = Log::default();
+    log.fork(11);
+    log.stdio(11, 1, direction::SENT, PIPE, b"early");
+    log.stdio(11, 2, direction::SENT, (stdio_type::TERMINAL, 82, 0), b"tty");
+    log.fork(12);
+    log.endpoint(12, 70, direction::RECEIVED);
+    let seen = log.rows();
+    let rows: Vec<_> =
+        seen.table("stdio").into_iter().map(|row| cells(row, &["seq", "peer_proc_id", "data"])).collect();
+    assert_eq!(rows, [["0", "3", "early"], ["1", "", "tty"]]);
+}
+
+#[test]
 fn measurements_have_names_and_units() {
     let mut log = Log::default();
     for (name, value) in [(metric::RSS, 4096), (99, -1)] {
