@@ -4,7 +4,7 @@ use crate::{Error, Stdio, tracepoints};
 use agentsight_bpf::{AgentsightSkel, AgentsightSkelBuilder};
 use agentsight_formats::record::DropCounter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramType};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
 use std::mem::MaybeUninit;
 
 /// How probes are attached: the cheapest way that the kernel has.
@@ -95,7 +95,6 @@ fn load_with<'obj>(
     open.maps.ring.set_max_entries(settings.ring)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.page_size = page_size();
-        rodata.have_loop = have_loop();
         rodata.max_payload = settings.max_payload;
         rodata.want_plain = settings.plain;
         rodata.want_stdio = settings.stdio as u32;
@@ -110,11 +109,6 @@ fn load_with<'obj>(
 /// Bytes of a page of memory.
 pub(crate) fn page_size() -> u64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as u64)
-}
-
-fn have_loop() -> bool {
-    const BPF_LOOP: u32 = 181;
-    ProgramType::Kprobe.is_helper_supported(BPF_LOOP).unwrap_or(false)
 }
 
 impl Kernel<'_> {
