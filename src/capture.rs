@@ -224,9 +224,12 @@ fn print_summary(options: &Options, summary: &Summary) {
         eprintln!("agentsight: {warning}");
     }
     for (program, connections) in &summary.opaque {
-        let connections = if *connections == 1 { "a TLS connection".into() } else { format!("{connections} TLS connections") };
+        let connections =
+            if *connections == 1 { "a TLS connection".into() } else { format!("{connections} TLS connections") };
         let program = program.display();
-        eprintln!("agentsight: {program} made {connections} whose plaintext was not seen: `agentsight probes {program}`");
+        eprintln!(
+            "agentsight: {program} made {connections} whose plaintext was not seen: `agentsight probes {program}`"
+        );
     }
     if let (None, Some(pid)) = (summary.exit_code, summary.command_pid) {
         eprintln!("agentsight: recording ended before the command: process {pid} runs on");
@@ -258,6 +261,8 @@ fn name(options: &Options, summary: &Summary) -> String {
 fn drops(summary: &Summary) -> String {
     match summary.dropped_records {
         0 => "nothing dropped".to_owned(),
-        lost => format!("{lost} RECORDS DROPPED ({} of payload; see the table drops)", size::text(summary.dropped_bytes)),
+        lost => {
+            format!("{lost} RECORDS DROPPED ({} of payload; see the table drops)", size::text(summary.dropped_bytes))
+        }
     }
 }

@@ -22,6 +22,12 @@ pub enum Verb {
     #[cfg(all(feature = "capture", target_os = "linux"))]
     #[command(visible_alias = "record")]
     Capture(crate::capture::Args),
+    /// Explain where the TLS of a program, a process or this machine would be probed, and why
+    #[cfg(all(feature = "capture", target_os = "linux"))]
+    Probes(crate::probes::Args),
+    /// Say what this machine can record, feature by feature, and the way out where it cannot
+    #[cfg(all(feature = "capture", target_os = "linux"))]
+    Doctor(crate::doctor::Args),
     /// Ask captures with SQL
     Query(crate::query::Args),
     /// Say what a capture holds, and whether it is whole

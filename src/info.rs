@@ -191,6 +191,13 @@ impl Info {
             let text = |key: &str| probe[key].as_str().unwrap_or_default().to_owned();
             lines.push(("probes", format!("{path} ({}, {functions} functions, {})", text("library"), text("attach"))));
         }
+        for note in self.notes.iter().filter(|note| note["what"] == "tls_unseen") {
+            let path = note["path"].as_str().unwrap_or_default();
+            lines.push((
+                "unseen TLS",
+                format!("{path} ({} connections: `agentsight probes {path}`)", note["connections"]),
+            ));
+        }
         let ratio = self.raw_bytes as f64 / self.disk_bytes.max(1) as f64;
         lines.push(("size", format!("{} bytes on disk, {} raw, ratio {ratio:.1}", self.disk_bytes, self.raw_bytes)));
         lines.push(("records", format!("{} in {} segments", self.records(), self.segments.len())));

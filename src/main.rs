@@ -4,8 +4,12 @@
 mod capture;
 mod cat;
 mod cli;
+#[cfg(all(feature = "capture", target_os = "linux"))]
+mod doctor;
 mod info;
 mod inputs;
+#[cfg(all(feature = "capture", target_os = "linux"))]
+mod probes;
 mod query;
 #[cfg(all(feature = "capture", target_os = "linux"))]
 mod size;
@@ -28,6 +32,10 @@ fn main() -> ExitCode {
     match Cli::parse().verb {
         #[cfg(all(feature = "capture", target_os = "linux"))]
         Verb::Capture(args) => capture::run(args),
+        #[cfg(all(feature = "capture", target_os = "linux"))]
+        Verb::Probes(args) => probes::run(&args),
+        #[cfg(all(feature = "capture", target_os = "linux"))]
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Query(args) => query::run(args),
         Verb::Info(args) => info::run(args),
         Verb::Cat(args) => cat::run(args),

@@ -16,7 +16,9 @@ pub enum Error {
         "this is a process namespace of its own, where the kernel's process ids are not known: run the capturer on the host, or in a container with the host's (--pid=host)"
     )]
     PidNamespace,
-    #[error("nothing to record: name a command after `--`, or processes with --pid, --comm, --cgroup, --container or --all")]
+    #[error(
+        "nothing to record: name a command after `--`, or processes with --pid, --comm, --cgroup, --container or --all"
+    )]
     NoTarget,
     #[error("{path} exists: name another output, or replace it with --force")]
     OutputExists { path: PathBuf },

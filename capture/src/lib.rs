@@ -9,8 +9,10 @@
 
 mod clock;
 mod command;
+pub mod doctor;
 mod drain;
 mod error;
+mod explain;
 mod kernel;
 mod libraries;
 mod metrics;
@@ -28,8 +30,10 @@ mod state;
 mod targets;
 mod tracepoints;
 mod user;
+mod warmup;
 
 pub use error::Error;
+pub use explain::{Explanation, Subject, explain};
 pub use session::capture;
 
 use std::ffi::OsString;

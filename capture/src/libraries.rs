@@ -1,7 +1,9 @@
-//! The machine's shared TLS libraries. They are probed before anything is recorded, because a program that links one may
-//! speak within a millisecond of its start.
+//! The machine's shared libraries. Those that speak TLS are probed before anything is recorded, because a program that links
+//! one may speak within a millisecond of its start.
 
+use crate::resolver;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where the dynamic linker keeps the paths of the libraries it knows.
@@ -10,10 +12,14 @@ const LINKER_CACHE: &str = "/etc/ld.so.cache";
 /// Folders that the linker searches without a cache (musl, or a cache that is old).
 const FOLDERS: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
 
-/// Every libssl on the machine, each file once.
+/// Names of TLS libraries, up to their versions. NSS (`libssl3.so`) is not among them: its reads and writes go through functions
+/// that Firefox uses for everything, and would slow that down unasked. It is probed when a recorded process maps it.
+const TLS: &[&str] = &["libssl", "libgnutls"];
+
+/// Every TLS library on the machine, each file once.
 pub(crate) fn installed() -> Vec<PathBuf> {
     let cache = std::fs::read(LINKER_CACHE).unwrap_or_default();
-    let mut found: BTreeSet<PathBuf> = cached(&cache).collect();
+    let mut found: BTreeSet<PathBuf> = cached(&cache).filter(|path| speaks_tls(path)).collect();
     let given = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let folders = FOLDERS.iter().map(PathBuf::from).chain(std::env::split_paths(&given));
     for folder in folders {
@@ -26,28 +32,45 @@ pub(crate) fn installed() -> Vec<PathBuf> {
     real.into_iter().collect()
 }
 
-/// Whether a file name is that of OpenSSL's library; `libssl3.so` is NSS.
-pub(crate) fn is_libssl(path: &Path) -> bool {
+/// The libraries that the dynamic linker would load for a program, those that libraries need too, where its cache knows them.
+pub(crate) fn linked(program: &Path) -> BTreeSet<PathBuf> {
+    let cache = std::fs::read(LINKER_CACHE).unwrap_or_default();
+    let known: Vec<PathBuf> = cached(&cache).collect();
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![program.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let needed = File::open(&path).ok().and_then(|file| resolver::needed(&file).ok()).unwrap_or_default();
+        for library in known.iter().filter(|library| needed.iter().any(|name| library.ends_with(name))) {
+            let library = library.canonicalize().unwrap_or_else(|_| library.clone());
+            if found.insert(library.clone()) {
+                waiting.push(library);
+            }
+        }
+    }
+    found
+}
+
+/// Whether a file name is that of a TLS library.
+pub(crate) fn speaks_tls(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
         // Wheels of Python packages carry a copy whose name has a hash: libssl-60250281.so.3.
-        name.strip_prefix("libssl")
-            .is_some_and(|rest| rest.starts_with(".so") || rest.starts_with('-') && rest.contains(".so"))
+        let versioned = |rest: &str| rest.starts_with(".so") || rest.starts_with('-') && rest.contains(".so");
+        TLS.iter().any(|library| name.strip_prefix(library).is_some_and(versioned))
     })
 }
 
-/// The cache holds its strings with terminators; whatever looks like a path of libssl is one.
+/// The cache holds its strings with terminators; whatever looks like a path of a library is one.
 fn cached(cache: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
     cache
         .split(|byte| *byte == 0)
         .filter_map(|text| std::str::from_utf8(text).ok())
-        .filter(|text| text.starts_with('/'))
+        .filter(|text| text.starts_with('/') && text.contains(".so"))
         .map(PathBuf::from)
-        .filter(|path| is_libssl(path))
 }
 
 fn in_folder(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| is_libssl(path))
+    entries.map(|entry| entry.path()).filter(|path| speaks_tls(path))
 }
 
 #[cfg(test)]
@@ -55,18 +78,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libssl_is_told_from_its_neighbours_by_name() {
-        for name in ["libssl.so.3", "libssl.so", "libssl.so.1.1", "libssl-60250281.so.1.1.1k"] {
-            assert!(is_libssl(Path::new(name)), "{name}");
+    fn tls_libraries_are_told_from_their_neighbours_by_name() {
+        for name in ["libssl.so.3", "libssl.so", "libssl.so.1.1", "libssl-60250281.so.1.1.1k", "libgnutls.so.30"] {
+            assert!(speaks_tls(Path::new(name)), "{name}");
         }
-        for name in ["libssl3.so", "libsslcommon.so", "libssl.a", "libssl.pc", "libcrypto.so.3"] {
-            assert!(!is_libssl(Path::new(name)), "{name}");
+        for name in ["libssl3.so", "libsslcommon.so", "libssl.a", "libssl.pc", "libcrypto.so.3", "libgnutlsxx.so.30"] {
+            assert!(!speaks_tls(Path::new(name)), "{name}");
         }
     }
 
     #[test]
     fn paths_are_found_in_the_linker_cache() {
         let cache = b"glibc-ld.so.cache1.1\0\x01\x02\0libssl.so.3\0/lib/x/libssl.so.3\0libz.so.1\0/lib/x/libz.so.1\0";
-        assert_eq!(cached(cache).collect::<Vec<_>>(), [PathBuf::from("/lib/x/libssl.so.3")]);
+        let found: Vec<PathBuf> = cached(cache).collect();
+        assert_eq!(found, [PathBuf::from("/lib/x/libssl.so.3"), PathBuf::from("/lib/x/libz.so.1")]);
+    }
+
+    #[test]
+    fn a_program_is_linked_with_the_libraries_of_its_libraries() {
+        let names = |program: &str| -> Vec<String> {
+            let linked = linked(Path::new(program));
+            linked.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        // curl needs libcurl, and that one libssl.
+        let curl = names("/usr/bin/curl");
+        assert!(curl.iter().any(|name| name.starts_with("libcurl")), "{curl:?}");
+        assert!(curl.iter().any(|name| name.starts_with("libssl.so")), "{curl:?}");
+        assert_eq!(names("/etc/passwd"), [""; 0]);
     }
 }

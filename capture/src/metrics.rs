@@ -120,10 +120,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("memory.max"), "1048576\n").unwrap();
         std::fs::write(folder.path().join("cpu.max"), "150000 100000\n").unwrap();
-        assert_eq!(
-            limits(folder.path()),
-            [(metric::CGROUP_MEMORY_LIMIT, 1_048_576), (metric::CGROUP_CPU_LIMIT, 1500)]
-        );
+        assert_eq!(limits(folder.path()), [(metric::CGROUP_MEMORY_LIMIT, 1_048_576), (metric::CGROUP_CPU_LIMIT, 1500)]);
         std::fs::write(folder.path().join("memory.max"), "max\n").unwrap();
         std::fs::write(folder.path().join("cpu.max"), "max 100000\n").unwrap();
         assert_eq!(limits(folder.path()), []);

@@ -172,8 +172,7 @@ mod tests {
     fn rotated_files_are_numbered_and_the_oldest_go() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let options =
-            Options { output: path("run.asc"), rotate_size: Some(1), keep: Some(2), ..Options::default() };
+        let options = Options { output: path("run.asc"), rotate_size: Some(1), keep: Some(2), ..Options::default() };
         let mut output = output(options).unwrap();
         for _ in 0..3 {
             output.open().unwrap();

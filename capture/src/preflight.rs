@@ -11,17 +11,26 @@ const CAP_BPF: u64 = 1 << 39;
 /// Inode of the host's process namespace, PROC_PID_INIT_INO of linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
+/// Where the kernel tells of its types.
+pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
+
 /// # Errors
 /// The first thing that is missing.
 pub(crate) fn check() -> Result<(), Error> {
     kernel(&release())?;
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+    if !Path::new(BTF).exists() {
         return Err(Error::NoBtf);
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if !privileged(&status) {
         return Err(Error::Privilege);
     }
+    pid_namespace()
+}
+
+/// # Errors
+/// [`Error::PidNamespace`] where process ids are not the host's.
+pub(crate) fn pid_namespace() -> Result<(), Error> {
     match std::fs::read_link("/proc/self/ns/pid") {
         Ok(namespace) if namespace.as_os_str() != INITIAL_PID_NAMESPACE => Err(Error::PidNamespace),
         _ => Ok(()),
@@ -33,7 +42,9 @@ pub(crate) fn release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-fn kernel(release: &str) -> Result<(), Error> {
+/// # Errors
+/// [`Error::OldKernel`].
+pub(crate) fn kernel(release: &str) -> Result<(), Error> {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) < (5, 15) => Err(Error::OldKernel { release: release.to_owned() }),

@@ -15,7 +15,8 @@ pub(crate) fn drop_unneeded(attach: Attach, rotates: bool) -> Result<(), Error> 
         source: std::io::Error::other(error.to_string()),
     };
     let held = caps::read(None, CapSet::Permitted).map_err(failed)?;
-    let kept: CapsHashSet = needed(attach, rotates).into_iter().filter(|capability| held.contains(capability)).collect();
+    let kept: CapsHashSet =
+        needed(attach, rotates).into_iter().filter(|capability| held.contains(capability)).collect();
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(failed)?;
     caps::set(None, CapSet::Effective, &kept).map_err(failed)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(failed)?;
@@ -24,12 +25,8 @@ pub(crate) fn drop_unneeded(attach: Attach, rotates: bool) -> Result<(), Error> 
 
 fn needed(attach: Attach, rotates: bool) -> Vec<Capability> {
     // Probes; and what is behind /proc/PID of somebody else's process.
-    let mut needed = vec![
-        Capability::CAP_BPF,
-        Capability::CAP_PERFMON,
-        Capability::CAP_SYS_PTRACE,
-        Capability::CAP_DAC_READ_SEARCH,
-    ];
+    let mut needed =
+        vec![Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
     if attach == Attach::Perf {
         needed.push(Capability::CAP_SYS_ADMIN);
     }

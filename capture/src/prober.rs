@@ -3,6 +3,7 @@
 use crate::kernel::{Attach, Kernel};
 use crate::procfs;
 use crate::resolver::{self, Binary, Site};
+use crate::warmup::WarmUp;
 use agentsight_formats::record::{self, Json, kind};
 use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
 use std::collections::HashSet;
@@ -26,6 +27,8 @@ pub(crate) struct Prober {
     pub warnings: Vec<String>,
     /// Where answers of the resolver are kept from run to run.
     cache: Option<PathBuf>,
+    /// Only while recording: before it there is time.
+    pub warm_up: Option<WarmUp>,
 }
 
 impl Prober {
@@ -42,6 +45,9 @@ impl Prober {
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || !self.seen.insert((metadata.dev(), metadata.ino())) {
             return None;
+        }
+        if let Some(warm_up) = &self.warm_up {
+            warm_up.begin();
         }
         // Scripts and other things that are no ELF file of this machine have no TLS functions.
         let binary = match &self.cache {
@@ -86,11 +92,7 @@ impl Prober {
 
     /// Looks at everything that a running process has mapped.
     pub(crate) fn probe_mapped(&mut self, kernel: &Kernel<'_>, pid: u32) -> Vec<u8> {
-        let prefix = format!("/proc/{pid}/root");
-        let found = procfs::mapped(pid).into_iter().filter_map(|path| {
-            let name = path.strip_prefix(&prefix).map_or_else(|_| path.clone(), |name| Path::new("/").join(name));
-            self.probe(kernel, &path, &name)
-        });
+        let found = procfs::mapped(pid).into_iter().filter_map(|(path, name)| self.probe(kernel, &path, &name));
         found.flatten().collect()
     }
 }

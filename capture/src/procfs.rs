@@ -62,14 +62,15 @@ pub(crate) fn trees(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
     found
 }
 
-/// The libraries and the executable that a process has mapped, as paths that this process can open.
-pub(crate) fn mapped(pid: u32) -> BTreeSet<PathBuf> {
+/// The libraries and the executable that a process has mapped: as paths that this process can open, with the names that the
+/// process has for them.
+pub(crate) fn mapped(pid: u32) -> BTreeMap<PathBuf, PathBuf> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let inside = maps
         .lines()
         .filter_map(|line| line.split_once('/').map(|(range, path)| (range, format!("/{path}"))))
         .filter(|(range, _)| range.contains("r-x"));
-    inside.map(|(_, path)| PathBuf::from(format!("/proc/{pid}/root{path}"))).collect()
+    inside.map(|(_, path)| (PathBuf::from(format!("/proc/{pid}/root{path}")), PathBuf::from(path))).collect()
 }
 
 /// The cgroup of cgroup2 whose memory a process uses; `None` if it is in the root, which has no limits.

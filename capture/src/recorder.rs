@@ -4,6 +4,7 @@ use crate::Error;
 use crate::clock;
 use crate::kernel::Drops;
 use crate::output::Output;
+use crate::prober::note_record;
 use crate::state::State;
 use agentsight_formats::record::DropCounter;
 use agentsight_formats::{Head, Metadata, Writer};
@@ -205,9 +206,15 @@ impl Recorder {
         if !self.writer.in_segment() {
             self.keep(&[])?;
         }
+        let opaque = std::mem::take(&mut self.state).opaque();
+        for (path, connections) in &opaque {
+            let path = path.to_string_lossy();
+            let note = serde_json::json!({"what": "tls_unseen", "path": path, "connections": connections});
+            let pushed = self.writer.push(&note_record(note));
+            self.checked(pushed)?;
+        }
         self.checkpoint()?;
         let drops = self.drops.read();
-        let opaque = self.state.opaque();
         let (records, raw_bytes, disk_bytes) =
             (self.writer.records(), self.writer.raw_bytes(), self.writer.disk_bytes());
         let (path, safe_bytes) = (self.output.current(), self.writer.safe_bytes());

@@ -9,6 +9,7 @@ use crate::prober::{Prober, note_record};
 use crate::recorder::{Counters, Recorder, Written};
 use crate::targets::{self, Targets};
 use crate::user::{self, Invoker};
+use crate::warmup::WarmUp;
 use crate::{DEFAULT_RING, End, Options, Progress, Stdio, Summary};
 use crate::{clock, command, libraries, preflight, privilege, procfs, signals};
 use agentsight_formats::Metadata;
@@ -97,6 +98,9 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let (events, inbox) = channel();
     signals::forward(&signals, events.clone())?;
     let threads = Threads::start(recorder, ring, &events);
+    let warm_up = WarmUp::start(&kernel);
+    warm_up.begin();
+    prober.warm_up = Some(warm_up);
     let mut session = Session {
         running: targets.pids,
         selects: !settings.comms.is_empty() || !settings.cgroups.is_empty() || options.all,
@@ -105,6 +109,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         kernel,
         prober,
         inbox,
+        queue: Queue::default(),
         batches: &threads.batches,
         counters: &counters,
         started,
@@ -208,12 +213,47 @@ fn add_running(
     Ok(())
 }
 
+/// Events that wait. A program starts with dozens of libraries, and the one that speaks TLS is not to wait for the others.
+#[derive(Default)]
+struct Queue {
+    /// By urgency, and then in the order in which they came.
+    events: BTreeMap<(u8, u64), Event>,
+    count: u64,
+}
+
+impl Queue {
+    /// The most urgent event; waits for one if there is none.
+    fn next(&mut self, inbox: &Receiver<Event>, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        if self.events.is_empty() {
+            let event = inbox.recv_timeout(timeout)?;
+            self.add(event);
+        }
+        while let Ok(event) = inbox.try_recv() {
+            self.add(event);
+        }
+        self.events.pop_first().map(|(_, event)| event).ok_or(RecvTimeoutError::Timeout)
+    }
+
+    fn add(&mut self, event: Event) {
+        let urgency = match &event {
+            Event::Map(_, path) if !libraries::speaks_tls(path) => 2,
+            // The end comes after what was seen before it.
+            Event::CommandExit(_) => 3,
+            Event::Map(..) => 0,
+            Event::Exec(_) | Event::Adopt(_) | Event::Exit(_) | Event::Signal { .. } | Event::Failed => 1,
+        };
+        self.count += 1;
+        self.events.insert((urgency, self.count), event);
+    }
+}
+
 /// The part of a recording that acts on events.
 struct Session<'a, 'obj> {
     kernel: Kernel<'obj>,
     prober: Prober,
     sampler: Sampler,
     inbox: Receiver<Event>,
+    queue: Queue,
     batches: &'a SyncSender<Vec<u8>>,
     counters: &'a Counters,
     progress: &'a mut dyn FnMut(&Progress),
@@ -242,7 +282,7 @@ impl Session<'_, '_> {
                 tick = Instant::now() + metrics::INTERVAL;
             }
             let until = deadline.map_or(tick, |deadline| deadline.min(tick));
-            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.queue.next(&self.inbox, until.saturating_duration_since(Instant::now())) {
                 Ok(Event::CommandExit(status)) => return (End::Exited, Some(status)),
                 // Ctrl-C goes to the command as well, which may end, or ask, or go on: the second one is for us.
                 Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
@@ -416,8 +456,8 @@ fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
 /// Sizes of the fixed parts of the records that this version writes, in bytes.
 fn layouts() -> BTreeMap<String, u32> {
     use agentsight_formats::record::{
-        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData, StdioData,
-        TlsBind, TlsClose, TlsData,
+        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData,
+        StdioData, TlsBind, TlsClose, TlsData,
     };
     let sizes = [
         ("header", size_of::<Header>()),

@@ -70,7 +70,8 @@ impl Targets {
         if inside.is_empty() {
             return Err(Error::NoContainer { id: id.to_owned() });
         }
-        let paths: BTreeSet<&str> = inside.iter().map(|(_, path)| path.as_str()).filter(|path| !path.is_empty()).collect();
+        let paths: BTreeSet<&str> =
+            inside.iter().map(|(_, path)| path.as_str()).filter(|path| !path.is_empty()).collect();
         if paths.is_empty() {
             self.warnings.push(format!(
                 "container {id} is in no cgroup of version 2: what runs in it now is recorded with its descendants, but not \
@@ -113,7 +114,8 @@ fn cgroup_root() -> Option<PathBuf> {
 /// The folder of a cgroup that is named by its path in the file system, or below where cgroup2 is mounted.
 fn cgroup_folder(path: &Path) -> Result<PathBuf, Error> {
     let root = cgroup_root().ok_or(Error::NoCgroup2)?;
-    let folder = if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
+    let folder =
+        if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
     if folder.join("cgroup.procs").exists() { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root }) }
 }
 
@@ -146,7 +148,8 @@ fn container_cgroup(pid: u32, id: &str) -> Option<String> {
 fn container_in(cgroups: &str, id: &str) -> Option<String> {
     let mut older = false;
     for line in cgroups.lines() {
-        let Some((hierarchy, path)) = line.split_once(':').and_then(|(number, rest)| Some((number, rest.split_once(':')?.1)))
+        let Some((hierarchy, path)) =
+            line.split_once(':').and_then(|(number, rest)| Some((number, rest.split_once(':')?.1)))
         else {
             continue;
         };

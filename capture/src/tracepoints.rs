@@ -141,6 +141,16 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> libbpf_rs::Result<Vec<Link>
     Ok(links)
 }
 
+/// How many of the tracepoints there are here, and how many there might be.
+///
+/// # Errors
+/// When the list of the kernel cannot be read.
+pub(crate) fn available() -> io::Result<(usize, usize)> {
+    let tracefs = Tracefs::open()?;
+    let there = TRACEPOINTS.iter().map(|(name, ..)| tracefs.id_of(name)).collect::<io::Result<Vec<_>>>()?;
+    Ok((there.iter().flatten().count(), there.len()))
+}
+
 /// Where the kernel numbers its tracepoints.
 struct Tracefs {
     root: OwnedFd,
@@ -192,9 +202,8 @@ fn mount_detached(kind: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: the name is a C string; no other memory is handed over.
     let context = checked(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
     // SAFETY: this command takes neither key nor value.
-    let made = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, no_value, no_value, 0)
-    };
+    let made =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, no_value, no_value, 0) };
     if made < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -229,8 +238,6 @@ fn open_event(id: u64) -> io::Result<OwnedFd> {
         ..PerfEventAttr::default()
     };
     // SAFETY: `attr` lives through the call and says how long it is.
-    let opened = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC)
-    };
+    let opened = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC) };
     checked(opened)
 }

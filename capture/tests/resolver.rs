@@ -84,20 +84,14 @@ fn sites(binary: &Binary, library: Library) -> Vec<(u64, &str)> {
 #[test]
 fn bun_on_x86_64_has_boringssl() {
     let binary = resolve(&npm("@oven/bun-linux-x64", "1.3.5", "package/bin/bun")).unwrap();
-    assert_eq!(
-        sites(&binary, Library::Boringssl),
-        [(0x5ec8310, "SSL_read"), (0x5ec9020, "SSL_write")]
-    );
+    assert_eq!(sites(&binary, Library::Boringssl), [(0x5ec8310, "SSL_read"), (0x5ec9020, "SSL_write")]);
 }
 
 /// Offsets: those that the Python prototype of the method found.
 #[test]
 fn bun_on_arm64_has_boringssl() {
     let binary = resolve(&npm("@oven/bun-linux-aarch64", "1.4.5", "package/bin/bun")).unwrap();
-    assert_eq!(
-        sites(&binary, Library::Boringssl),
-        [(0x2125500, "SSL_read"), (0x21a07c0, "SSL_write")]
-    );
+    assert_eq!(sites(&binary, Library::Boringssl), [(0x2125500, "SSL_read"), (0x21a07c0, "SSL_write")]);
 }
 
 /// Offsets: those that the Python prototype found, which looks for frame pointers.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Output, Stdio};
-use support::{AGENTSIGHT, agentsight, folder, query};
+use support::{AGENTSIGHT, agentsight, folder, kill, query};
 use tempfile::TempDir;
 
 /// Records a shell script, and expects its exit status.
@@ -35,10 +35,6 @@ fn start(folder: &TempDir, args: &[&str]) -> (Child, BufReader<std::process::Chi
     lines.read_line(&mut line).unwrap();
     assert_eq!(line, "running\n");
     (child, lines)
-}
-
-fn kill(signal: &str, pid: u32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 #[test]

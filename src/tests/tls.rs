@@ -6,7 +6,7 @@ mod support;
 
 use std::io::BufRead;
 use std::process::{Command, Stdio};
-use support::{AGENTSIGHT, query};
+use support::{AGENTSIGHT, certificate, query};
 use tempfile::TempDir;
 
 /// A server thread that reads what it is sent, and a client that runs `CLIENT`, over loopback.
@@ -26,20 +26,6 @@ with client.wrap_socket(socket.create_connection(listener.getsockname()), server
     tls.shutdown(socket.SHUT_WR); thread.join()
 "#;
 
-/// A folder with a certificate for localhost, or `None` if this machine cannot record.
-fn folder() -> Option<TempDir> {
-    let folder = support::folder()?;
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(&folder)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
-    Some(folder)
-}
-
 /// Records the two peers, the client running this line of Python; returns what it printed.
 fn record(folder: &TempDir, client: &str) -> String {
     let output = Command::new(AGENTSIGHT)
@@ -53,7 +39,7 @@ fn record(folder: &TempDir, client: &str) -> String {
 
 #[test]
 fn a_write_of_2_mb_is_captured_whole_at_both_ends() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = certificate() else { return };
     let sha = record(
         &folder,
         r#"body = bytes(i * i % 251 for i in range(2_000_000)); tls.sendall(b"POST /big HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n" + body); print(hashlib.sha256(body).hexdigest())"#,
@@ -68,7 +54,7 @@ fn a_write_of_2_mb_is_captured_whole_at_both_ends() {
 
 #[test]
 fn many_small_writes_are_captured_once_each_and_in_order() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = certificate() else { return };
     record(&folder, r#"[tls.sendall(b"%05d" % i) for i in range(3000)]"#);
     let sql = "SELECT count(*) AS n, min(len) AS min, max(len) AS max, sum(CAST(text(data) AS BIGINT)) AS sum,
         max(stream_offset) AS last FROM tls_data WHERE direction = 'sent'";
@@ -78,7 +64,7 @@ fn many_small_writes_are_captured_once_each_and_in_order() {
 
 #[test]
 fn a_process_that_is_not_recorded_leaves_no_plaintext() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = certificate() else { return };
     // The peers run beside the recorded command, on the same library, while its probes are attached.
     std::fs::write(folder.path().join("peers.py"), PEERS.replace("CLIENT", "tls.sendall(b'not recorded')")).unwrap();
     let mut recorder = Command::new(AGENTSIGHT)

@@ -18,10 +18,15 @@ const WINDOW: u64 = 1 << 20;
 const OVERLAP: u64 = 64;
 /// More threads than this would only wait for memory.
 const MOST_THREADS: usize = 4;
+/// Bytes that are looked through in the time that a thread takes to start, a few times over.
+const WORTH_A_THREAD: u64 = 4 << 20;
 /// More code than this in one file is not read.
 const MOST_CODE: u64 = 1 << 30;
 /// Tables that are read in one piece (symbols, names, unwind index) are smaller than this.
 pub(super) const LARGEST_TABLE: u64 = 1 << 25;
+/// Names of libraries: their length in bytes, their number in one file.
+const LONGEST_NAME: u64 = 256;
+const MOST_NAMES: usize = 1000;
 
 pub(super) type Data<'data> = &'data ReadCache<&'data File>;
 
@@ -196,14 +201,27 @@ impl<'data> Image<'data> {
     }
 
     /// The name that a shared library gives itself.
-    pub(super) fn soname(&self) -> Option<Vec<u8>> {
-        let (entries, strings) = self.sections.dynamic(self.endian, self.data).ok()??;
-        let entry = entries.iter().find(|entry| entry.d_tag(self.endian) == u64::from(object::elf::DT_SONAME))?;
-        let (_, names) = self.sections.iter().enumerate().nth(strings.0)?;
-        let at = names.sh_offset(self.endian).checked_add(entry.d_val(self.endian))?;
-        let mut name = self.bytes(at, 64.min(self.length.checked_sub(at)?)).ok()?;
-        name.truncate(memchr::memchr(0, &name)?);
-        Some(name)
+    pub(super) fn soname(&self) -> Option<String> {
+        self.dynamic_names(object::elf::DT_SONAME).pop()
+    }
+
+    /// The shared libraries that the file is linked with, by name.
+    pub(super) fn needed(&self) -> Vec<String> {
+        self.dynamic_names(object::elf::DT_NEEDED)
+    }
+
+    /// What entries of a kind in the dynamic linker's table name.
+    fn dynamic_names(&self, tag: u32) -> Vec<String> {
+        let Ok(Some((entries, strings))) = self.sections.dynamic(self.endian, self.data) else { return Vec::new() };
+        let Some((_, names)) = self.sections.iter().enumerate().nth(strings.0) else { return Vec::new() };
+        let name = |at: u64| {
+            let at = names.sh_offset(self.endian).checked_add(at)?;
+            let mut name = self.bytes(at, LONGEST_NAME.min(self.length.checked_sub(at)?)).ok()?;
+            name.truncate(memchr::memchr(0, &name)?);
+            String::from_utf8(name).ok()
+        };
+        let of_kind = entries.iter().filter(|entry| entry.d_tag(self.endian) == u64::from(tag));
+        of_kind.take(MOST_NAMES).filter_map(|entry| name(entry.d_val(self.endian))).collect()
     }
 
     /// GNU build id, hexadecimal; empty if there is none.
@@ -289,15 +307,17 @@ impl Windows<'_> {
             }
             Ok(found)
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.windows.len()).min(MOST_THREADS);
-        if threads < 2 {
-            return work();
-        }
-        let parts = std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let panicked = |_| Err(std::io::Error::other("a thread panicked"));
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect::<std::io::Result<Vec<_>>>()
-        })?;
-        Ok(parts.into_iter().flatten().collect())
+        let bytes: u64 = self.windows.iter().map(|(.., own)| own).sum();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // Small files are done before a thread has started.
+        let helpers = processors.min(MOST_THREADS).min((bytes / WORTH_A_THREAD) as usize).saturating_sub(1);
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+            let mut found = work()?;
+            for thread in running {
+                found.extend(thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")))?);
+            }
+            Ok(found)
+        })
     }
 }

@@ -123,6 +123,15 @@ pub fn resolve(file: &File) -> Result<Binary, ResolveError> {
     Ok(Binary { build_id: image.build_id(), stacks })
 }
 
+/// The names of the shared libraries that an ELF file is linked with.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn needed(file: &File) -> Result<Vec<String>, ResolveError> {
+    let data = ReadCache::new(file);
+    Ok(Image::parse(file, &data)?.needed())
+}
+
 /// Stacks without symbols. The strings that give them away are looked for in one pass, and what refers to them in another.
 fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
     let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR];

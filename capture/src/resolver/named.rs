@@ -78,7 +78,7 @@ pub(super) fn find(image: &Image<'_>) -> Result<Vec<Stack>, ResolveError> {
         stacks.push(plain(image, Library::Gnutls, GNUTLS, &symbols));
     }
     // Programs that carry a copy of their own use these names for other things.
-    if has(&symbols, "PR_Read") && image.soname().is_some_and(|name| name.starts_with(b"libnspr4")) {
+    if has(&symbols, "PR_Read") && image.soname().is_some_and(|name| name.starts_with("libnspr4")) {
         stacks.push(plain(image, Library::Nss, NSPR, &symbols));
     }
     Ok(stacks)

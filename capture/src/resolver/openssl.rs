@@ -25,7 +25,9 @@ pub(super) fn find(
     let mut stack = Stack::new(Library::Openssl, METHOD);
     let minors: BTreeSet<u32> = versions.iter().filter_map(|at| minor(image, *at)).collect();
     let Some(minor) = minors.first().filter(|_| minors.len() == 1) else {
-        stack.why.push(format!("OpenSSL 3 names {} versions of itself: where it counts bytes is not known", minors.len()));
+        stack
+            .why
+            .push(format!("OpenSSL 3 names {} versions of itself: where it counts bytes is not known", minors.len()));
         return Ok(stack);
     };
     let written = if *minor >= MINOR_WITH_FLAGS { count::ARGUMENT_5 } else { count::ARGUMENT_4 };
@@ -49,8 +51,11 @@ pub(super) fn find(
 /// The functions that the references are in.
 fn functions_around(image: &Image<'_>, references: &[Reference]) -> Result<Vec<Function>, ResolveError> {
     let functions = Functions::around(image, references, false)?;
-    let found: BTreeSet<Function> =
-        references.iter().filter_map(|reference| functions.of(image, reference.at)).filter(|found| !found.is_part).collect();
+    let found: BTreeSet<Function> = references
+        .iter()
+        .filter_map(|reference| functions.of(image, reference.at))
+        .filter(|found| !found.is_part)
+        .collect();
     Ok(found.into_iter().collect())
 }
 

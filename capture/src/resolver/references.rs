@@ -81,7 +81,11 @@ fn absolute(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
             let Some(opcode @ 0xb8..=0xbf) = at.checked_sub(1).map(|at| piece.bytes[at]) else { continue };
             let high = at.checked_sub(2).is_some_and(|at| piece.bytes[at] == 0x41);
             let start = piece.address + at as u64 - if high { 2 } else { 1 };
-            found.push(Reference { at: start, register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 }, to: *to });
+            found.push(Reference {
+                at: start,
+                register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 },
+                to: *to,
+            });
             if found.len() >= MOST {
                 return;
             }

@@ -21,6 +21,30 @@ pub fn folder() -> Option<TempDir> {
     None
 }
 
+/// The interpreter itself, not a wrapper around it that runs other programs first.
+pub fn python() -> String {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable, end='')"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Such a folder with a certificate for localhost.
+pub fn certificate() -> Option<TempDir> {
+    let folder = folder()?;
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(&folder)
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    Some(folder)
+}
+
+pub fn kill(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
 pub fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
     Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
 }

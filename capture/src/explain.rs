@@ -1,0 +1,63 @@
+//! What would be probed, and why: the resolver's answers, without attaching to anything.
+
+use crate::resolver::{self, Binary, ResolveError};
+use crate::{Error, command, libraries, procfs};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Whose probes are asked for.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// The TLS libraries that are installed, which any program may use.
+    Machine,
+    /// A running process, by id: its executable and every library that it has mapped.
+    Process(u32),
+    /// A program, by path or by name: the file, the interpreter it names if it is a script, the libraries it is linked with.
+    Program(OsString),
+}
+
+/// A file that recording would look at.
+#[derive(Debug)]
+pub struct Explanation {
+    /// As the program sees it.
+    pub path: PathBuf,
+    pub answer: Result<Binary, ResolveError>,
+}
+
+/// Looks at every file of the subject; programs come before libraries.
+///
+/// # Errors
+/// When the process or the program is not there.
+pub fn explain(subject: &Subject) -> Result<Vec<Explanation>, Error> {
+    let files: Vec<(PathBuf, PathBuf)> = match subject {
+        Subject::Machine => libraries::installed().into_iter().map(|path| (path.clone(), path)).collect(),
+        Subject::Process(pid) => {
+            procfs::check(*pid)?;
+            let executable = PathBuf::from(format!("/proc/{pid}/exe"));
+            let name = std::fs::read_link(&executable).unwrap_or_else(|_| executable.clone());
+            let mapped = procfs::mapped(*pid).into_iter().map(|(path, name)| (name, path));
+            let libraries: Vec<_> = mapped.filter(|(library, _)| *library != name).collect();
+            std::iter::once((name, executable)).chain(libraries).collect()
+        }
+        Subject::Program(name) => {
+            let mut programs = command::programs(name);
+            if programs.is_empty() && Path::new(name).exists() {
+                programs.push(name.into());
+            }
+            if programs.is_empty() {
+                return Err(Error::CommandNotFound { command: name.to_string_lossy().into_owned() });
+            }
+            let programs: Vec<PathBuf> = programs.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
+            let linked: BTreeSet<PathBuf> = programs.iter().flat_map(|program| libraries::linked(program)).collect();
+            let linked = linked.into_iter().filter(|library| !programs.contains(library));
+            programs.iter().cloned().chain(linked).map(|path| (path.clone(), path)).collect()
+        }
+    };
+    let look = |(path, there): (PathBuf, PathBuf)| {
+        let answer = File::open(there).map_err(ResolveError::Read).and_then(|file| resolver::resolve(&file));
+        Explanation { path, answer }
+    };
+    Ok(files.into_iter().map(look).collect())
+}

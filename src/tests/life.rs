@@ -1,0 +1,230 @@
+//! What processes do to each other and to their files while they are recorded: nothing of it may confuse the capture, and
+//! nothing the capturer does may show in the process.
+
+#![cfg(all(feature = "capture", target_os = "linux"))]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use support::{AGENTSIGHT, certificate, folder, kill, python, query};
+use tempfile::TempDir;
+
+/// Two ends of a TLS connection in one process: `talk(bytes)` sends what the other end reads to the end.
+const TALK: &str = r#"
+import os, socket, ssl, sys, threading
+def pair():
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
+    client = ssl.create_default_context(cafile="cert.pem")
+    listener = socket.create_server(("127.0.0.1", 0)); ends = {}
+    def accept():
+        connection, _ = listener.accept()
+        ends["server"] = server.wrap_socket(connection, server_side=True)
+    thread = threading.Thread(target=accept); thread.start()
+    end = client.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="localhost")
+    thread.join()
+    return end, ends["server"]
+def talk(what):
+    sender, receiver = pair(); sender.sendall(what); sender.shutdown(socket.SHUT_WR)
+    got = b""
+    while more := receiver.recv(65536): got += more
+    return got
+"#;
+
+/// Records a Python program that begins with [`TALK`], and expects that it ends well; returns what it printed.
+#[track_caller]
+fn record(folder: &TempDir, program: &str) -> String {
+    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{program}")).unwrap();
+    record_command(folder, &[&python(), "program.py"])
+}
+
+#[track_caller]
+fn record_command(folder: &TempDir, command: &[&str]) -> String {
+    let args = [&["capture", "-f", "-o", "run.asc", "--"], command].concat();
+    let output = support::agentsight(folder, &args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(query(folder, "SELECT * FROM drops"), Vec::<Value>::new());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What was sent over TLS, one row a process, by the order in which they were seen.
+fn sent(folder: &TempDir) -> Vec<Value> {
+    let sql = "SELECT proc_id, string_agg(text(data), '' ORDER BY seq) AS said FROM tls_data
+        WHERE direction = 'sent' GROUP BY 1 ORDER BY 1";
+    query(folder, sql)
+}
+
+/// A probe on a new file may come after the first of these: a program that speaks over loopback needs no time at all.
+const TALK_LONG: &str = "for i in range(100): talk(b'%s %d' % (sys.argv[1].encode(), i))";
+
+/// What each process sent last.
+fn last_said(folder: &TempDir) -> Vec<Value> {
+    let sql = "SELECT last_value(text(data) ORDER BY seq) AS said FROM tls_data
+        WHERE direction = 'sent' GROUP BY proc_id ORDER BY proc_id";
+    query(folder, sql).into_iter().map(|row| row["said"].clone()).collect()
+}
+
+/// Copies the machine's libssl to where no linker looks by itself; the name it is loaded by stays.
+fn copy_libssl(to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    let find = "import _ssl; print([l.split()[-1] for l in open('/proc/self/maps') if '/libssl' in l][0])";
+    let output = Command::new("python3").args(["-c", find]).output().unwrap();
+    let library = String::from_utf8(output.stdout).unwrap();
+    let library = Path::new(library.trim());
+    let copy = to.join("copy");
+    std::fs::copy(library, &copy).unwrap();
+    // In one step, as a package manager does it: whoever has the old file keeps it.
+    std::fs::rename(copy, to.join(library.file_name().unwrap())).unwrap();
+}
+
+#[test]
+fn two_processes_that_had_one_pid_are_two() {
+    let Some(folder) = folder() else { return };
+    // Other programs of the machine take numbers as well: it is tried until the number comes again.
+    let program = r#"
+import itertools
+for attempt in range(2000):
+    first = os.spawnv(os.P_NOWAIT, "/bin/true", ["true", "first"]); os.waitpid(first, 0)
+    open("/proc/sys/kernel/ns_last_pid", "w").write(str(first - 1))
+    second = os.spawnv(os.P_NOWAIT, "/bin/sh", ["sh", "-c", "exit 7"]); os.waitpid(second, 0)
+    if first == second: break
+print(first, second)"#;
+    let printed = record(&folder, program);
+    let (first, second) = printed.trim().split_once(' ').unwrap();
+    assert_eq!(first, second, "the number never came again");
+    let sql = format!(
+        "SELECT args[1] AS program, exit_code FROM processes JOIN execs USING (proc_id) WHERE pid = {first} ORDER BY ts DESC LIMIT 2"
+    );
+    let expected = [json!({"program": "sh", "exit_code": 7}), json!({"program": "true", "exit_code": 0})];
+    assert_eq!(query(&folder, &sql), expected);
+}
+
+#[test]
+fn a_thread_that_executes_a_program_takes_the_process_along() {
+    let Some(folder) = certificate() else { return };
+    // The main thread is in the middle of a read of TLS that will never return.
+    let program = r#"
+end, other = pair(); other.sendall(b"before"); assert end.recv(100) == b"before"
+threading.Thread(target=lambda: os.execv("/bin/sh", ["sh", "-c", "echo after; exit 0"])).start()
+end.recv(100)"#;
+    assert_eq!(record(&folder, program), "after\n");
+    let execs = query(&folder, "SELECT proc_id, args[1] AS program FROM execs ORDER BY ts");
+    let expected = [json!({"proc_id": 1, "program": python()}), json!({"proc_id": 1, "program": "sh"})];
+    assert_eq!(execs, expected);
+    let processes = query(&folder, "SELECT count(*) AS n, max(exit_code) AS code FROM processes");
+    assert_eq!(processes, [json!({"n": 1, "code": 0})]);
+    assert_eq!(sent(&folder), [json!({"proc_id": 1, "said": "before"})]);
+}
+
+#[test]
+fn a_fork_without_exec_writes_on_in_its_own_name() {
+    let Some(folder) = certificate() else { return };
+    let program = r#"
+end, other = pair(); end.sendall(b"parent ")
+if os.fork() == 0:
+    end.sendall(b"child"); os._exit(0)
+os.wait()"#;
+    record(&folder, program);
+    let expected = [json!({"proc_id": 1, "said": "parent "}), json!({"proc_id": 2, "said": "child"})];
+    assert_eq!(sent(&folder), expected);
+    let child = query(&folder, "SELECT parent_proc_id, exit_code FROM processes WHERE proc_id = 2");
+    assert_eq!(child, [json!({"parent_proc_id": 1, "exit_code": 0})]);
+}
+
+#[test]
+fn a_child_of_vfork_is_a_process_like_any() {
+    let Some(folder) = folder() else { return };
+    let program = r#"
+child = os.posix_spawn("/bin/echo", ["echo", "spawned"], os.environ); os.waitpid(child, 0)
+try: os.posix_spawn("/no/such/program", ["none"], os.environ)
+except FileNotFoundError: print("none")"#;
+    assert_eq!(record(&folder, program), "spawned\nnone\n");
+    let sql = "SELECT parent_proc_id, exit_code, command_line FROM processes AS p LEFT JOIN execs USING (proc_id)
+        WHERE p.proc_id > 1 ORDER BY p.proc_id";
+    let expected = [
+        json!({"parent_proc_id": 1, "exit_code": 0, "command_line": "echo spawned"}),
+        // It lived, and ended before it executed anything.
+        json!({"parent_proc_id": 1, "exit_code": 127, "command_line": null}),
+    ];
+    assert_eq!(query(&folder, sql), expected);
+}
+
+#[test]
+fn a_tls_library_that_is_loaded_late_is_probed() {
+    let Some(folder) = certificate() else { return };
+    copy_libssl(&folder.path().join("lib"));
+    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{TALK_LONG}")).unwrap();
+    record_command(&folder, &["sh", "-c", "LD_LIBRARY_PATH=lib exec $0 program.py copy", &python()]);
+    assert_eq!(last_said(&folder), ["copy 99"]);
+}
+
+#[test]
+fn a_library_that_is_replaced_while_recording_is_probed_again() {
+    let Some(folder) = certificate() else { return };
+    let library = folder.path().join("lib");
+    copy_libssl(&library);
+    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{TALK_LONG}")).unwrap();
+    let name = std::fs::read_dir(&library).unwrap().next().unwrap().unwrap().file_name();
+    let name = name.to_string_lossy();
+    let script = format!(
+        "export LD_LIBRARY_PATH=lib; $0 program.py old && cp lib/{name} new && mv new lib/{name} && $0 program.py new"
+    );
+    record_command(&folder, &["sh", "-c", &script, &python()]);
+    assert_eq!(last_said(&folder), ["old 99", "new 99"]);
+}
+
+#[test]
+fn ten_agents_at_once_are_told_apart() {
+    let Some(folder) = certificate() else { return };
+    std::fs::write(folder.path().join("program.py"), format!("{TALK}\nfor i in range(20): talk(sys.argv[1].encode())"))
+        .unwrap();
+    record_command(&folder, &["sh", "-c", "for i in 0 1 2 3 4 5 6 7 8 9; do $0 program.py $i & done; wait", &python()]);
+    let said: Vec<Value> = sent(&folder).into_iter().map(|row| row["said"].clone()).collect();
+    let mut expected: Vec<Value> = (0..10).map(|i| i.to_string().repeat(20).into()).collect();
+    let mut seen = said.clone();
+    seen.sort_by_key(ToString::to_string);
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(seen, expected);
+    // Each said its own number, and nobody else's.
+    let sql = "SELECT count(*) AS n FROM execs JOIN (SELECT DISTINCT proc_id, text(data) AS said FROM tls_data) USING (proc_id)
+        WHERE args[3] = said";
+    assert_eq!(query(&folder, sql), [json!({"n": 10})]);
+}
+
+#[test]
+fn a_capturer_that_is_stopped_costs_the_program_nothing_and_what_is_lost_is_told() {
+    let Some(folder) = certificate() else { return };
+    // 30 MB through a ring of 1 MB that nobody empties.
+    let program = r#"
+print("running", flush=True); sys.stdin.readline()
+print(sum(len(talk(bytes(1_000_000))) for i in range(30)), flush=True); sys.stdin.readline()"#;
+    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{program}")).unwrap();
+    let mut capturer = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-o", "run.asc", "--ring", "1M", "--", &python(), "program.py"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(capturer.stdout.take().unwrap()).lines();
+    let mut stdin = capturer.stdin.take().unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "running");
+    kill("-STOP", capturer.id());
+    stdin.write_all(b"go\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "30000000");
+    kill("-CONT", capturer.id());
+    stdin.write_all(b"end\n").unwrap();
+    assert!(capturer.wait().unwrap().success());
+    // What is there and what is not add up to what was sent.
+    let sql = "SELECT (SELECT sum(captured_len) FROM tls_data WHERE direction = 'sent') AS there,
+        (SELECT sum(bytes) FROM drops WHERE source = 'tls') AS lost";
+    let row = query(&folder, sql)[0].clone();
+    let (there, lost) = (row["there"].as_i64().unwrap(), row["lost"].as_i64().unwrap());
+    assert!(lost > 0 && there < 30_000_000, "{row}");
+    let received =
+        query(&folder, "SELECT sum(captured_len) AS n FROM tls_data WHERE direction = 'received'")[0]["n"].as_i64();
+    assert_eq!(there + received.unwrap_or(0) + lost, 60_000_000, "both ends were recorded");
+}
