@@ -62,6 +62,7 @@ pub(crate) fn load<'obj>(
     settings: &Settings,
 ) -> Result<Kernel<'obj>, Error> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, print)));
+    raise_descriptor_limit();
     let mut refused = None;
     for (attach, storage) in [Attach::Session, Attach::Multi, Attach::Perf].into_iter().zip(storage) {
         match load_with(attach, storage, settings) {
@@ -70,6 +71,14 @@ pub(crate) fn load<'obj>(
         }
     }
     Err(refused.map_or(Error::Privilege, Error::Load))
+}
+
+/// Where a probe is a perf event, each takes a descriptor, and a Go program alone has dozens.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// libbpf explains a refusal at length; AGENTSIGHT_DEBUG shows it.
