@@ -4,7 +4,7 @@ use crate::{Error, Stdio, tracepoints};
 use agentsight_bpf::{AgentsightSkel, AgentsightSkelBuilder};
 use agentsight_formats::record::DropCounter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramType};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
 use std::mem::MaybeUninit;
 
 /// How probes are attached: the cheapest way that the kernel has.
@@ -62,6 +62,7 @@ pub(crate) fn load<'obj>(
     settings: &Settings,
 ) -> Result<Kernel<'obj>, Error> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, print)));
+    raise_descriptor_limit();
     let mut refused = None;
     for (attach, storage) in [Attach::Session, Attach::Multi, Attach::Perf].into_iter().zip(storage) {
         match load_with(attach, storage, settings) {
@@ -70,6 +71,14 @@ pub(crate) fn load<'obj>(
         }
     }
     Err(refused.map_or(Error::Privilege, Error::Load))
+}
+
+/// Where a probe is a perf event, each takes a descriptor, and a Go program alone has dozens.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// libbpf explains a refusal at length; AGENTSIGHT_DEBUG shows it.
@@ -95,7 +104,6 @@ fn load_with<'obj>(
     open.maps.ring.set_max_entries(settings.ring)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.page_size = page_size();
-        rodata.have_loop = have_loop();
         rodata.max_payload = settings.max_payload;
         rodata.want_plain = settings.plain;
         rodata.want_stdio = settings.stdio as u32;
@@ -110,11 +118,6 @@ fn load_with<'obj>(
 /// Bytes of a page of memory.
 pub(crate) fn page_size() -> u64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as u64)
-}
-
-fn have_loop() -> bool {
-    const BPF_LOOP: u32 = 181;
-    ProgramType::Kprobe.is_helper_supported(BPF_LOOP).unwrap_or(false)
 }
 
 impl Kernel<'_> {

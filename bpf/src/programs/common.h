@@ -19,6 +19,12 @@ const volatile u64 wake_bytes = 1 << 20;
 const volatile u64 page_size = 4096;
 /* Bytes kept of each transfer; 0 keeps all. */
 const volatile u64 max_payload = 0;
+/*
+ * Iterations of a loop whose body is a call of a global function. The verifier looks at such a function once, and not on every
+ * way through it in each iteration, so that two of these, one in the other, need no bpf_loop, which Linux has since 5.17.
+ */
+#define LOOP 64
+
 /* Which sources are wanted. */
 const volatile bool want_file = true;
 const volatile bool want_net = true;

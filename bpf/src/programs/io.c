@@ -234,17 +234,10 @@ int on_dup(struct syscall_enter *ctx)
 	return 0;
 }
 
-/* Descriptors that are looked at when a process ends. */
-#define MAX_DESCRIPTORS 4096
-#define DESCRIPTORS_WITHOUT_LOOP 64
-
-struct closing {
-	struct fdtable *table;
-};
-
-static long close_one(u32 fd, struct closing *closing)
+/* Closes a descriptor of a process that ends. Returns 1 behind the last. */
+__noinline int close_descriptor(u64 address, u32 fd)
 {
-	struct fdtable *table = closing->table;
+	struct fdtable *table = (void *)address;
 	struct file *file;
 
 	if (fd >= BPF_CORE_READ(table, max_fds))
@@ -255,21 +248,25 @@ static long close_one(u32 fd, struct closing *closing)
 	return 0;
 }
 
-/* A process ends with files open: their sums are told now. */
+__noinline int close_descriptors(u64 table, u32 first)
+{
+	for (u32 i = 0; i < LOOP; i++)
+		if (close_descriptor(table, first + i))
+			return 1;
+	return 0;
+}
+
+/* A process ends with files open: their sums are told now, of its first LOOP * LOOP descriptors. */
 static __always_inline void close_all(struct task_struct *task)
 {
 	struct files_struct *files = task->files;
-	struct closing closing = {};
+	u64 table;
 
 	/* Shared with another process (CLONE_FILES), they stay open. */
 	if (!files || BPF_CORE_READ(files, count.counter) != 1)
 		return;
-	closing.table = BPF_CORE_READ(files, fdt);
-	if (have_loop) {
-		bpf_loop(MAX_DESCRIPTORS, close_one, &closing, 0);
-	} else {
-		for (u32 fd = 0; fd < DESCRIPTORS_WITHOUT_LOOP; fd++)
-			if (close_one(fd, &closing))
-				break;
-	}
+	table = (u64)BPF_CORE_READ(files, fdt);
+	for (u32 i = 0; i < LOOP; i++)
+		if (close_descriptors(table, i * LOOP))
+			break;
 }

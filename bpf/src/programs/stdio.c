@@ -20,12 +20,15 @@ static __always_inline u8 speech_of(const struct io *io)
 
 static __always_inline bool is_wanted(struct target *target, const struct io *io)
 {
-	u32 fd = io->fd & 3;
+	u32 fd = io->fd;
 
 	if (want_stdio == ASC_STDIO_ALL)
 		return true;
 	if (want_stdio == ASC_STDIO_OFF || fd > 1)
 		return false;
+	/* The compiler knows by now that it is below 2; the verifier does not. */
+	barrier_var(fd);
+	fd &= 3;
 	if (target->speech[fd] == SPEECH_UNKNOWN)
 		target->speech[fd] = speech_of(io);
 	return target->speech[fd] == SPEECH_JSON_RPC;

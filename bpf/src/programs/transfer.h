@@ -9,7 +9,6 @@
 
 #include "common.h"
 
-#define MAX_CHUNKS 4096
 #define CHUNK 16384
 #define CHUNK_MEDIUM 2048
 #define CHUNK_SMALL 256
@@ -133,15 +132,15 @@ static __always_inline bool next_buffer(struct transfer *transfer)
 	return true;
 }
 
-/* For bpf_loop, which takes a pointer to the stack. Returns 1 when nothing is left. */
-static long emit_chunk(u64 index, struct transfer **context)
+/* One record, or one step to the next buffer. Returns 1 when nothing is left. */
+__noinline int emit_chunk(struct transfer *transfer)
 {
-	struct transfer *transfer = *context;
-	u64 left = transfer->len;
+	u64 left;
 	u32 len;
 
-	if (!left)
+	if (!transfer || !transfer->len)
 		return 1;
+	left = transfer->len;
 	if (transfer->keep) {
 		if (!transfer->left_here)
 			return !next_buffer(transfer);
@@ -170,19 +169,20 @@ static long emit_chunk(u64 index, struct transfer **context)
 	return 0;
 }
 
-/* Kernels before 5.17 have no bpf_loop; there the verifier has to see the end of the loop: 2.5 MB in one call. */
-const volatile bool have_loop = true;
-#define CHUNKS_WITHOUT_LOOP 160
+__noinline int emit_chunks(struct transfer *transfer)
+{
+	for (int i = 0; i < LOOP; i++)
+		if (emit_chunk(transfer))
+			return 1;
+	return 0;
+}
 
+/* Up to LOOP * LOOP chunks, 64 MB. */
 static __always_inline void emit_transfer(struct transfer *transfer)
 {
-	if (have_loop) {
-		bpf_loop(MAX_CHUNKS, emit_chunk, &transfer, 0);
-	} else {
-		for (int i = 0; i < CHUNKS_WITHOUT_LOOP; i++)
-			if (emit_chunk(i, &transfer))
-				break;
-	}
+	for (int i = 0; i < LOOP; i++)
+		if (emit_chunks(transfer))
+			break;
 	if (transfer->len)
 		count_drop(transfer->library ? ASC_SOURCE_TLS : ASC_SOURCE_STDIO, ASC_TABLE_FULL, transfer->len);
 }
