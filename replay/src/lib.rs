@@ -4,8 +4,10 @@
 //! One pipeline serves every sink; a sink says which tables it wants, and stages that feed none of them do not run.
 
 mod ahead;
+pub mod analyzers;
 mod body;
 mod bounded;
+pub mod check;
 mod connection;
 mod connections;
 mod dns;
@@ -16,14 +18,17 @@ mod files;
 mod flags;
 mod hello;
 mod http_rows;
+pub mod json;
 mod llm;
 mod losses;
 mod message;
+pub mod nearest;
 mod order;
 mod paths;
 mod pipeline;
 mod processes;
 mod recording;
+pub mod span;
 mod sse;
 mod stdio;
 pub mod table;
