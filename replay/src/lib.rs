@@ -91,5 +91,21 @@ pub fn replay<R: Read + Seek>(
     open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
     sink: &mut dyn Sink,
 ) -> Result<Vec<Report>, Error> {
-    pipeline::run(files, open, sink)
+    pipeline::run(files, open, sink, false)
+}
+
+/// As [`replay`], of a recording that is still being written: `open` gives readers that wait at the end of what is there, each
+/// asked for once, and rows come as soon as what they are made of has been flushed.
+///
+/// What would be looked up ahead (which socket a TLS connection has, who is at the other end of a pipe) is known here only if
+/// it was recorded within the second that records are held back; a row that misses it differs from that of a later replay.
+///
+/// # Errors
+/// As those of [`replay`].
+pub fn follow<R: Read + Seek>(
+    files: &[String],
+    open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
+    sink: &mut dyn Sink,
+) -> Result<Vec<Report>, Error> {
+    pipeline::run(files, open, sink, true)
 }
