@@ -8,8 +8,8 @@ use crate::table::{Column, ColumnType, TableDef};
 /// Tables that are compared as a set: what processes do side by side comes in any order.
 const SETS: &[&str] = &["processes", "execs", "files", "connections", "dns", "stdio", "drops"];
 
-/// Tables that are not compared: how often a measurement is taken, and how plaintext was cut into pieces, is chance.
-const IGNORED_TABLES: &[&str] = &["metrics", "tls_data"];
+/// Tables that are not compared: how often a measurement is taken, and into which pieces plaintext or a stream was cut, is chance.
+const IGNORED_TABLES: &[&str] = &["metrics", "tls_data", "stream_events"];
 
 /// Columns that are ignored, of one table or (`*`) of every one.
 const IGNORED: &[(&str, &str)] = &[
@@ -41,11 +41,15 @@ const IGNORED: &[(&str, &str)] = &[
     // What TLS adds depends on tickets and on how the bytes were cut.
     ("connections", "bytes_sent"),
     ("connections", "bytes_received"),
-    // Header fields carry dates, ids and keys.
+    // Header fields carry dates, ids and keys, and so do bodies; what these mean is in the tables made of them.
     ("connections", "plaintext_sent"),
     ("connections", "plaintext_received"),
     ("http", "request_headers"),
     ("http", "response_headers"),
+    ("http", "request_bytes"),
+    ("http", "response_bytes"),
+    ("http", "request_body"),
+    ("http", "response_body"),
 ];
 
 /// How the file was named to this program says nothing about what is in it: ignored even where all else is exact.
