@@ -139,7 +139,7 @@ impl Kernel<'_> {
     /// When a tracepoint is not to be had.
     pub(crate) fn attach(&mut self, settings: &Settings) -> Result<Vec<Link>, Error> {
         let progs = &self.skel.progs;
-        let mut links = tracepoints::attach(progs).map_err(Error::Load)?;
+        let mut links = tracepoints::attach(progs)?;
         let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit];
         if !settings.comms.is_empty() {
             life.push(&progs.on_rename);
