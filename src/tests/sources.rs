@@ -222,6 +222,29 @@ fn processes_are_recorded_by_name_present_and_future() {
 }
 
 #[test]
+fn processes_are_recorded_by_cgroup_present_and_future() {
+    let Some(folder) = folder() else { return };
+    // A mount of its own: what the machine has there stays as it is.
+    let script = r#"
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup; group=/sys/fs/cgroup/agentsight-test-$$; mkdir $group
+        trap 'rmdir $group' EXIT
+        mkfifo go went
+        sh -c "echo \$\$ >$group/cgroup.procs; read go <go; /bin/echo present >went" & present=$!
+        until grep -q . $group/cgroup.procs; do :; done
+        "$0" capture -q -o run.asc --cgroup ${group##*/} & capturer=$!
+        until [ -s run.asc ]; do :; done
+        echo go >go; cat went >/dev/null; wait $present
+        /bin/echo outside >/dev/null
+        sh -c "echo \$\$ >$group/cgroup.procs; exec /bin/echo future" >/dev/null
+        kill $capturer; wait $capturer; true"#;
+    let output =
+        Command::new("unshare").args(["-m", "sh", "-c", script, AGENTSIGHT]).current_dir(&folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = query(&folder, "SELECT args[2] AS word FROM execs WHERE args[1] = '/bin/echo' ORDER BY ts");
+    assert_eq!(said, [json!({"word": "present"}), json!({"word": "future"})]);
+}
+
+#[test]
 fn a_capture_goes_through_a_pipe() {
     let Some(folder) = folder() else { return };
     let mut child = Command::new(AGENTSIGHT)
