@@ -221,7 +221,7 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
         }
         Body::Connection(connection) => json!({
             "conn": connection.conn_id.get(), "opened": connection.opened.get(), "sent": connection.sent.get(),
-            "received": connection.received.get(),
+            "received": connection.received.get(), "library": library::name(connection.library.get()),
         }),
         Body::Probe { json } | Body::Note { json } => serde_json::from_slice(json).unwrap_or_default(),
         Body::Unknown => return with_data(json!({}), record.bytes),

@@ -54,7 +54,10 @@ pub(crate) fn linked(program: &Path) -> BTreeSet<PathBuf> {
 pub(crate) fn speaks_tls(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
         // Wheels of Python packages carry a copy whose name has a hash: libssl-60250281.so.3.
-        let versioned = |rest: &str| rest.starts_with(".so") || rest.starts_with('-') && rest.contains(".so");
+        let hashed = |rest: &str| {
+            rest.len() > 8 && rest.bytes().take(8).all(|byte| byte.is_ascii_hexdigit()) && rest.contains(".so")
+        };
+        let versioned = |rest: &str| rest.starts_with(".so") || rest.strip_prefix('-').is_some_and(hashed);
         TLS.iter().any(|library| name.strip_prefix(library).is_some_and(versioned))
     })
 }
@@ -73,6 +76,13 @@ fn in_folder(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     entries.map(|entry| entry.path()).filter(|path| speaks_tls(path))
 }
 
+/// The machine's libssl, for tests of what is done with one.
+#[cfg(test)]
+pub(crate) fn libssl() -> PathBuf {
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libssl.so"));
+    installed().into_iter().find(named).expect("this test needs libssl: scripts/setup installs it")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +92,15 @@ mod tests {
         for name in ["libssl.so.3", "libssl.so", "libssl.so.1.1", "libssl-60250281.so.1.1.1k", "libgnutls.so.30"] {
             assert!(speaks_tls(Path::new(name)), "{name}");
         }
-        for name in ["libssl3.so", "libsslcommon.so", "libssl.a", "libssl.pc", "libcrypto.so.3", "libgnutlsxx.so.30"] {
+        for name in [
+            "libssl3.so",
+            "libsslcommon.so",
+            "libssl.a",
+            "libssl.pc",
+            "libcrypto.so.3",
+            "libgnutlsxx.so.30",
+            "libgnutls-dane.so.0",
+        ] {
             assert!(!speaks_tls(Path::new(name)), "{name}");
         }
     }

@@ -62,3 +62,11 @@ pub struct Metadata {
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
+
+impl Metadata {
+    /// Of a rotated capture: the id that its files share, and the number of this one, from 1.
+    pub fn part(&self) -> Option<(&str, u64)> {
+        let recording = self.extra.get("recording")?.as_str().filter(|id| !id.is_empty())?;
+        Some((recording, self.extra.get("part")?.as_u64()?))
+    }
+}

@@ -1,5 +1,5 @@
-//! Tables of captures for DataFusion. A scan replays each capture on a thread of its own, decodes the columns that the query
-//! reads, and stops when the query has enough.
+//! Tables of captures for DataFusion. A scan replays each recording (a capture, or the files of a rotated one) on a thread of
+//! its own, decodes the columns that the query reads, and stops when the query has enough.
 
 use crate::batch::{self, Batches};
 use agentsight_formats::Reader;
@@ -48,7 +48,8 @@ impl Reports {
 #[derive(Debug)]
 pub(crate) struct CaptureTable {
     pub table: &'static TableDef,
-    pub captures: Arc<Vec<PathBuf>>,
+    /// The files of each recording, in their order.
+    pub recordings: Arc<Vec<Vec<PathBuf>>>,
     pub reports: Reports,
 }
 
@@ -71,10 +72,10 @@ impl TableProvider for CaptureTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.table.columns.len()).collect());
         let schema = Arc::new(self.schema().project(&columns)?);
-        let partitions = self.captures.iter().map(|path| {
+        let partitions = self.recordings.iter().map(|files| {
             Arc::new(Partition {
                 table: self.table,
-                path: path.clone(),
+                files: files.clone(),
                 columns: columns.clone(),
                 schema: schema.clone(),
                 reports: self.reports.clone(),
@@ -84,11 +85,11 @@ impl TableProvider for CaptureTable {
     }
 }
 
-/// One capture's part of a scan.
+/// One recording's part of a scan.
 #[derive(Debug)]
 struct Partition {
     table: &'static TableDef,
-    path: PathBuf,
+    files: Vec<PathBuf>,
     columns: Vec<usize>,
     schema: SchemaRef,
     reports: Reports,
@@ -102,24 +103,26 @@ impl PartitionStream for Partition {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut builder = RecordBatchReceiverStream::builder(self.schema.clone(), QUEUED);
         let batches = Batches::new(self.table, &self.columns, self.schema.clone());
-        let (table, columns, path, reports) =
-            (self.table, self.columns.clone(), self.path.clone(), self.reports.clone());
+        let (table, columns, files, reports) =
+            (self.table, self.columns.clone(), self.files.clone(), self.reports.clone());
         let sender = builder.tx();
         builder.spawn_blocking(move || {
             let mut sink = ScanSink { table, columns, batches, sender, failed: None };
-            let report = replay(&path, &mut sink)?;
-            reports.add(&path, report);
+            let found = replay(&files, &mut sink)?;
+            files.iter().zip(found).for_each(|(path, report)| reports.add(path, report));
             sink.finish()
         });
         builder.build()
     }
 }
 
-fn replay(path: &Path, sink: &mut ScanSink) -> Result<Report> {
-    let named = |error: agentsight_formats::Error| DataFusionError::Execution(format!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(|error| named(error.into()))?;
-    let reader = Reader::open(file).map_err(named)?;
-    agentsight_replay::replay(reader, &path.to_string_lossy(), sink).map_err(named)
+fn replay(files: &[PathBuf], sink: &mut ScanSink) -> Result<Vec<Report>> {
+    let names: Vec<String> = files.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let mut open = |index: usize| {
+        let path = files.get(index).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        Reader::open(File::open(path)?)
+    };
+    agentsight_replay::replay(&names, &mut open, sink).map_err(|error| DataFusionError::Execution(error.to_string()))
 }
 
 /// Takes the rows of one table.

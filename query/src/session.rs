@@ -43,10 +43,14 @@ impl Session {
     /// # Errors
     /// When one of them cannot be opened or is no capture.
     pub fn open(captures: Vec<PathBuf>) -> Result<Self, Error> {
+        let mut heads = Vec::new();
         for path in &captures {
             let failed = |source| Error::Capture { path: path.clone(), source };
-            Reader::open(File::open(path).map_err(|error| failed(error.into()))?).map_err(failed)?;
+            let reader = Reader::open(File::open(path).map_err(|error| failed(error.into()))?).map_err(failed)?;
+            heads.push(reader.head().clone());
         }
+        let named = |files: Vec<usize>| files.into_iter().filter_map(|index| captures.get(index).cloned()).collect();
+        let recordings: Vec<Vec<PathBuf>> = agentsight_replay::together(&heads).into_iter().map(named).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().build().map_err(Error::Runtime)?;
         let config = SessionConfig::new().with_information_schema(true);
         let mut context = SessionContext::new_with_config(config);
@@ -59,9 +63,9 @@ impl Session {
             Arc::new(text),
         ));
         let reports = Reports::default();
-        let captures = Arc::new(captures);
+        let recordings = Arc::new(recordings);
         for table in TABLES {
-            let provider = CaptureTable { table, captures: captures.clone(), reports: reports.clone() };
+            let provider = CaptureTable { table, recordings: recordings.clone(), reports: reports.clone() };
             context.register_table(table.name, Arc::new(provider))?;
         }
         Ok(Session { context, runtime, reports })

@@ -1,12 +1,28 @@
-//! Connections: their streams with gaps where bytes are missing, and the HTTP that they carry.
+//! The connections of a capture, from their first record to their row.
+//!
+//! A connection is known by its socket; TLS whose socket is never found stands for itself. Which socket that is, a first pass
+//! over the capture has found out ([`Ahead`]): so all that is said of one connection meets here from its first byte on.
 
-use crate::exchange::{self, Context, Exchange};
-use crate::pipeline::{Output, Wanted};
+use crate::ahead::Ahead;
+use crate::connection::{Connection, Finished};
+use crate::exchange::{Context, Exchange};
+use crate::http_rows;
+use crate::pipeline::Output;
 use crate::processes::signed;
 use crate::table::Timestamp;
-use crate::tables;
-use agentsight_formats::record::{self, Header, direction, library};
-use std::collections::BTreeMap;
+use crate::wanted::Wanted;
+use crate::{hello, tables};
+use agentsight_formats::record::{self, Header, direction, socket_op};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+
+/// Connections that are followed at once. Were there more, the oldest would end where it stands.
+const MAX_OPEN: usize = 131_072;
+
+/// Closed connections of which more may be heard: their TLS library holds bytes, or another process has the socket too.
+const MAX_LINGERING: usize = 1024;
+
+const PORT_DNS: u16 = 53;
 
 /// An exchange that is done, with the process that had it.
 pub(crate) struct Done {
@@ -14,18 +30,13 @@ pub(crate) struct Done {
     pub proc_id: i64,
 }
 
-struct Open {
-    tgid: u32,
-    row: tables::Connection,
-    /// Offset of the next byte, sent and received.
-    next: [u64; 2],
-    http: exchange::Connection,
-}
-
-/// The connections of a capture.
 pub(crate) struct Connections {
     capture_id: String,
-    open: BTreeMap<u64, Open>,
+    /// By socket, or by the id of TLS whose socket is not known: both are of one series of numbers, which grow.
+    open: BTreeMap<u64, Connection>,
+    /// The connections that a process has a part in.
+    of_process: HashMap<u32, BTreeSet<u64>>,
+    lingering: VecDeque<u64>,
     count: i64,
     tls_rows: i64,
     http_ids: i64,
@@ -35,27 +46,82 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub fn new(capture_id: String) -> Self {
-        Connections { capture_id, open: BTreeMap::new(), count: 0, tls_rows: 0, http_ids: 0, done: Vec::new() }
+        Connections {
+            capture_id,
+            open: BTreeMap::new(),
+            of_process: HashMap::new(),
+            lingering: VecDeque::new(),
+            count: 0,
+            tls_rows: 0,
+            http_ids: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// Takes a record of a socket. `name_of` tells the name behind an address.
+    pub fn socket<'n>(
+        &mut self,
+        (socket, path): (&record::Socket, &[u8]),
+        (proc_id, ts): (i64, Timestamp),
+        name_of: impl FnOnce(i64, IpAddr) -> Option<&'n str>,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
+        let key = socket.socket_id.get();
+        let mut connection = self.take(key, socket.header.tgid.get(), (proc_id, ts), wanted, output);
+        let new_peer = connection.socket(socket, path, ts);
+        // Of a connection that was accepted, the other end is no server; and a name server is not asked for its own name.
+        let nameless = connection.row.role == Some("server") || socket.peer_port.get() == PORT_DNS;
+        if let Some(address) = new_peer.filter(|_| !nameless) {
+            connection.looked_up = name_of(connection.row.proc_id, address).map(str::to_owned);
+        }
+        if socket.op.get() != socket_op::CLOSE {
+            self.open.insert(key, connection);
+            return;
+        }
+        self.conversations(&mut connection, wanted, output, |connection, context, done| {
+            connection.finish_socket(ts, context, done)
+        });
+        if connection.has_streams() {
+            self.linger(key, connection, ts, wanted, output);
+        } else {
+            self.end(key, connection, ts, wanted, output);
+        }
+    }
+
+    /// Takes the first bytes of TLS, or a datagram.
+    pub fn socket_data(
+        &mut self,
+        (data, bytes): (&record::SocketData, &[u8]),
+        (proc_id, ts): (i64, Timestamp),
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
+        let key = data.socket_id.get();
+        let mut connection = self.take(key, data.header.tgid.get(), (proc_id, ts), wanted, output);
+        if data.content.get() == record::socket_content::TLS_HELLO {
+            connection.hello(hello::parse(bytes));
+        } else {
+            connection.datagram(data);
+        }
+        self.open.insert(key, connection);
     }
 
     /// Takes a piece of plaintext.
     pub fn data(
         &mut self,
-        header: &Header,
-        tls: &record::TlsData,
-        data: &[u8],
+        (header, tls, data): (&Header, &record::TlsData, &[u8]),
         (proc_id, ts): (i64, Timestamp),
+        ahead: &Ahead,
         wanted: &Wanted,
         output: &mut Output<'_>,
     ) {
-        let raw_id = tls.conn_id.get();
+        let key = ahead.socket_of(tls.conn_id.get());
+        let tgid = header.tgid.get();
         let received = tls.direction.get() == direction::RECEIVED;
         let side = usize::from(received);
-        let mut open = match self.open.remove(&raw_id) {
-            Some(open) => open,
-            None => self.new_connection(header.tgid.get(), tls.library.get(), proc_id, ts),
-        };
-        let (offset, len) = (tls.stream_offset.get(), u64::from(tls.len.get()));
+        let mut connection = self.take(key, tgid, (proc_id, ts), wanted, output);
+        let placed = connection.place(tls, tgid, side, data.len());
         self.tls_rows += 1;
         if output.wants(tables::TlsData::TABLE) {
             let with_data = output.wants_column(tables::TlsData::TABLE, "data");
@@ -65,195 +131,167 @@ impl Connections {
                 ts,
                 proc_id,
                 tid: header.tid.get().into(),
-                conn_id: open.row.conn_id,
+                conn_id: connection.row.conn_id,
                 direction: if received { "received" } else { "sent" },
-                stream_offset: signed(offset),
-                len: signed(len),
+                stream_offset: signed(placed.offset),
+                len: tls.len.get().into(),
                 captured_len: data.len() as i64,
                 data: if with_data { data.to_vec() } else { Vec::new() },
             });
         }
-        let missing = offset.saturating_sub(open.next[side]);
-        let uncaptured = len.saturating_sub(data.len() as u64);
-        // What comes late was taken for missing already.
-        let late = open.next[side].saturating_sub(offset);
-        open.next[side] = open.next[side].max(offset.saturating_add(len));
-        let bytes_so_far = signed(open.next[side]);
-        if received {
-            open.row.bytes_received = bytes_so_far
-        } else {
-            open.row.bytes_sent = bytes_so_far
-        }
-        open.row.gap_bytes = open.row.gap_bytes.saturating_add(signed(missing.saturating_add(uncaptured)));
         if wanted.http {
-            let fresh = data.get(usize::try_from(late).unwrap_or(usize::MAX)..).unwrap_or_default();
-            let mut context = Context { next_http_id: &mut self.http_ids, keep_bodies: wanted.bodies };
-            let mut done = Vec::new();
-            if missing > 0 {
-                open.http.gap(side, ts, missing, &mut context, &mut done);
-            }
-            if !fresh.is_empty() {
-                open.http.push(side, ts, fresh, &mut context, &mut done);
-            }
-            if uncaptured > 0 && late == 0 {
-                open.http.gap(side, ts, uncaptured, &mut context, &mut done);
-            }
-            self.take(&mut open, done, output);
+            let len = u64::from(tls.len.get());
+            self.conversations(&mut connection, wanted, output, |connection, context, done| {
+                connection.carry((&placed, data, len), (tgid, proc_id, side, ts), context, done);
+            });
         }
-        self.open.insert(raw_id, open);
+        self.open.insert(key, connection);
     }
 
-    /// A connection that was open when a segment started. Of one that is not known, everything before is missing.
-    pub fn snapshot(&mut self, tgid: u32, connection: &record::Connection, proc_id: i64, opened: Timestamp) {
-        let raw_id = connection.conn_id.get();
-        if self.open.contains_key(&raw_id) {
-            return;
-        }
-        let mut open = self.new_connection(tgid, connection.library.get(), proc_id, opened);
-        let (sent, received) = (connection.sent.get(), connection.received.get());
-        open.next = [sent, received];
-        open.row.bytes_sent = signed(sent);
-        open.row.bytes_received = signed(received);
-        open.row.gap_bytes = signed(sent.saturating_add(received));
-        self.open.insert(raw_id, open);
+    /// A connection that was open when a segment started.
+    pub fn snapshot(
+        &mut self,
+        record: &record::Connection,
+        (proc_id, opened): (i64, Timestamp),
+        ahead: &Ahead,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
+        let (key, tgid) = (ahead.socket_of(record.conn_id.get()), record.header.tgid.get());
+        let mut connection = self.take(key, tgid, (proc_id, opened), wanted, output);
+        connection.snapshot(record, tgid);
+        self.open.insert(key, connection);
     }
 
-    pub fn close(&mut self, raw_id: u64, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
-        if let Some(open) = self.open.remove(&raw_id) {
-            self.end(open, ts, true, wanted, output);
+    /// An object of a TLS library was freed.
+    pub fn close_tls(&mut self, raw_id: u64, ts: Timestamp, ahead: &Ahead, wanted: &Wanted, output: &mut Output<'_>) {
+        let key = ahead.socket_of(raw_id);
+        let Some(mut connection) = self.open.remove(&key) else { return };
+        self.conversations(&mut connection, wanted, output, |connection, context, done| {
+            connection.finish_object(raw_id, ts, context, done)
+        });
+        if connection.has_socket && connection.row.closed_at.is_none() {
+            self.open.insert(key, connection);
+        } else {
+            connection.row.closed_at.get_or_insert(ts);
+            self.end(key, connection, ts, wanted, output);
         }
     }
 
-    /// The process is gone, or has become another program: its connections are closed.
-    pub fn close_all_of(&mut self, tgid: u32, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
-        let ids: Vec<u64> = self.open.iter().filter(|(_, open)| open.tgid == tgid).map(|(id, _)| *id).collect();
-        ids.into_iter().for_each(|id| self.close(id, ts, wanted, output));
+    /// The process is gone, or (`exited` is false) has become another program.
+    pub fn close_all_of(&mut self, tgid: u32, ts: Timestamp, exited: bool, wanted: &Wanted, output: &mut Output<'_>) {
+        for key in self.of_process.get(&tgid).cloned().unwrap_or_default() {
+            let Some(mut connection) = self.open.remove(&key) else { continue };
+            self.conversations(&mut connection, wanted, output, |connection, context, done| {
+                connection.finish_process(tgid, (ts, exited), context, done)
+            });
+            let owned = connection.processes.first() == Some(&tgid) && connection.row.closed_at.is_none();
+            if owned && !connection.has_socket {
+                connection.row.closed_at = Some(ts);
+                self.end(key, connection, ts, wanted, output);
+            } else if owned && exited {
+                // Should another process have the socket too, its end is told later.
+                connection.row.closed_at = Some(ts);
+                self.linger(key, connection, ts, wanted, output);
+            } else {
+                self.open.insert(key, connection);
+            }
+        }
+        if exited {
+            self.of_process.remove(&tgid);
+        }
     }
 
     /// The capture ends.
     pub fn finish(&mut self, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
-        while let Some((_, open)) = self.open.pop_first() {
-            self.end(open, ts, false, wanted, output);
+        let mut rest: Vec<_> = std::mem::take(&mut self.open).into_iter().collect();
+        rest.sort_by_key(|(_, connection)| connection.row.conn_id);
+        rest.into_iter().for_each(|(key, connection)| self.end(key, connection, ts, wanted, output));
+    }
+
+    /// Takes out a connection to work on it; a new one if it is not known.
+    fn take(
+        &mut self,
+        key: u64,
+        tgid: u32,
+        (proc_id, ts): (i64, Timestamp),
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) -> Connection {
+        let known = self.open.remove(&key);
+        if known.is_none()
+            && self.open.len() >= MAX_OPEN
+            && let Some((key, oldest)) = self.open.pop_first()
+        {
+            self.end(key, oldest, ts, wanted, output);
+        }
+        let mut connection = known.unwrap_or_else(|| {
+            self.count += 1;
+            Connection::new(tables::Connection {
+                capture_id: self.capture_id.clone(),
+                conn_id: self.count,
+                proc_id,
+                opened_at: ts,
+                ..tables::Connection::default()
+            })
+        });
+        if !connection.processes.contains(&tgid) {
+            connection.processes.push(tgid);
+            self.of_process.entry(tgid).or_default().insert(key);
+        }
+        connection
+    }
+
+    /// Keeps a closed connection a while.
+    fn linger(&mut self, key: u64, connection: Connection, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
+        self.open.insert(key, connection);
+        self.lingering.push_back(key);
+        if self.lingering.len() > MAX_LINGERING
+            && let Some(key) = self.lingering.pop_front()
+            && let Some(oldest) = self.open.remove(&key)
+        {
+            self.end(key, oldest, ts, wanted, output);
         }
     }
 
-    fn end(&mut self, mut open: Open, ts: Timestamp, closed: bool, wanted: &Wanted, output: &mut Output<'_>) {
-        if wanted.http {
-            let mut context = Context { next_http_id: &mut self.http_ids, keep_bodies: wanted.bodies };
-            let mut done = Vec::new();
-            open.http.finish(ts, closed, &mut context, &mut done);
-            self.take(&mut open, done, output);
+    fn end(&mut self, key: u64, mut connection: Connection, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
+        let closed = connection.row.closed_at.is_some();
+        self.conversations(&mut connection, wanted, output, |connection, context, done| {
+            connection.finish_all(ts, closed, context, done)
+        });
+        for tgid in &connection.processes {
+            if let Some(keys) = self.of_process.get_mut(tgid) {
+                keys.remove(&key);
+            }
         }
-        open.row.closed_at = closed.then_some(ts);
-        output.row(&open.row);
+        if let Some(row) = connection.into_row() {
+            output.row(&row);
+        }
     }
 
-    fn new_connection(&mut self, tgid: u32, library: u16, proc_id: i64, opened_at: Timestamp) -> Open {
-        self.count += 1;
-        let row = tables::Connection {
-            capture_id: self.capture_id.clone(),
-            conn_id: self.count,
-            proc_id,
-            opened_at,
-            tls_library: library::name(library).map(str::to_owned),
-            tls_seen: true,
-            plaintext_seen: true,
-            ..tables::Connection::default()
-        };
-        Open { tgid, row, next: [0; 2], http: exchange::Connection::default() }
-    }
-
-    fn take(&mut self, open: &mut Open, done: Vec<Exchange>, output: &mut Output<'_>) {
-        if open.http.http2 {
-            open.row.alpn = Some("h2".to_owned());
-        }
-        for mut exchange in done {
-            open.row.alpn.get_or_insert_with(|| "http/1.1".to_owned());
-            if let (None, Some(head)) = (&open.row.server_name, &exchange.request) {
-                open.row.server_name = head.field("host").map(|host| host.split(':').next().unwrap_or(host).to_owned());
+    /// Lets a connection take something in, and makes rows of the exchanges that are done thereby.
+    fn conversations(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+        work: impl FnOnce(&mut Connection, &mut Context<'_>, &mut Vec<Finished>),
+    ) {
+        let mut context = Context { next_http_id: &mut self.http_ids, keep_bodies: wanted.bodies };
+        let mut finished = Vec::new();
+        work(connection, &mut context, &mut finished);
+        for Finished { mut exchange, scheme, proc_id } in finished {
+            connection.seen.get_or_insert("http/1.1");
+            if let (None, Some(head)) = (&connection.host, &exchange.request) {
+                connection.host = head.field("host").map(|host| http_rows::without_port(host).to_owned());
             }
             if output.wants(tables::StreamEvent::TABLE) {
-                self.event_rows(&exchange, output);
+                http_rows::events(&self.capture_id, &exchange, output);
             }
             if output.wants(tables::Http::TABLE) {
-                self.http_row(open, &mut exchange, output);
+                http_rows::exchange(&connection.row, (scheme, proc_id), &mut exchange, output);
             }
-            self.done.push(Done { exchange, proc_id: open.row.proc_id });
+            self.done.push(Done { exchange, proc_id });
         }
     }
-
-    fn event_rows(&self, exchange: &Exchange, output: &mut Output<'_>) {
-        for (idx, (ts, event)) in (0..).zip(&exchange.events) {
-            output.row(&tables::StreamEvent {
-                capture_id: self.capture_id.clone(),
-                http_id: exchange.http_id,
-                idx,
-                ts: *ts,
-                framing: "sse",
-                direction: "received",
-                event: event.name.clone(),
-                data_len: event.data.len() as i64,
-                data: event.data.clone(),
-            });
-        }
-    }
-
-    fn http_row(&self, open: &Open, exchange: &mut Exchange, output: &mut Output<'_>) {
-        let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
-        let (path, query) = request.map(|head| split_target(&head.target)).unwrap_or_default();
-        let field =
-            |head: Option<&crate::message::Head>, name| head.and_then(|head| head.field(name)).map(str::to_owned);
-        let version = response.or(request).map(|head| head.version.clone()).unwrap_or_default();
-        let row = tables::Http {
-            capture_id: self.capture_id.clone(),
-            http_id: exchange.http_id,
-            conn_id: open.row.conn_id,
-            stream_id: exchange.stream_id,
-            proc_id: open.row.proc_id,
-            protocol_version: version,
-            method: request.map(|head| head.method.clone()),
-            scheme: "https".to_owned(),
-            server_address: field(request, "host"),
-            path,
-            query,
-            status_code: response.map(|head| head.status.into()),
-            request_ts: request.map(|head| head.ts),
-            response_ts: response.map(|head| head.ts),
-            end_ts: exchange.end_ts,
-            request_bytes: signed(exchange.request_body.wire_len),
-            response_bytes: signed(exchange.response_body.wire_len),
-            request_content_type: field(request, "content-type"),
-            response_content_type: field(response, "content-type"),
-            content_encoding: field(response, "content-encoding"),
-            request_headers: request.map(fields),
-            response_headers: response.map(fields),
-            // The next stage reads the bodies, too: they are lent to the row.
-            request_body: request.map(|_| std::mem::take(&mut exchange.request_body.data)),
-            response_body: response.map(|_| std::mem::take(&mut exchange.response_body.data)),
-            body_state: exchange.body_state().name(),
-            end_reason: exchange.end_reason,
-        };
-        output.row(&row);
-        exchange.request_body.data = row.request_body.unwrap_or_default();
-        exchange.response_body.data = row.response_body.unwrap_or_default();
-    }
-}
-
-/// Path and query of a request target, which may be a whole URL.
-fn split_target(target: &str) -> (Option<String>, Option<String>) {
-    let path = match target.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => target,
-    };
-    match path.split_once('?') {
-        Some((path, query)) => (Some(path.to_owned()), Some(query.to_owned())),
-        None => (Some(path.to_owned()), None),
-    }
-}
-
-fn fields(head: &crate::message::Head) -> String {
-    serde_json::Value::from_iter(
-        head.fields.iter().map(|(name, value)| serde_json::Value::from(vec![name.as_str(), value.as_str()])),
-    )
-    .to_string()
 }

@@ -3,20 +3,36 @@
 //! Everything here is deterministic and does no I/O of its own: the same capture gives the same rows on every machine.
 //! One pipeline serves every sink; a sink says which tables it wants, and stages that feed none of them do not run.
 
+mod ahead;
 mod body;
+mod bounded;
+mod connection;
 mod connections;
+mod dns;
+mod dns_message;
+mod errno;
 mod exchange;
+mod files;
+mod flags;
+mod hello;
+mod http_rows;
 mod llm;
+mod losses;
 mod message;
 mod order;
+mod paths;
 mod pipeline;
 mod processes;
+mod recording;
 mod sse;
+mod stdio;
 pub mod table;
 pub mod tables;
 mod tools;
+mod wanted;
 
 use agentsight_formats::Reader;
+pub use recording::together;
 use std::io::{Read, Seek};
 
 /// Where rows go.
@@ -49,14 +65,26 @@ impl Report {
     }
 }
 
-/// Replays a capture into `sink`. `file` is how the capture was named, for the table `captures`.
+/// Why a replay could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{file}: {source}")]
+    Read { file: String, source: agentsight_formats::Error },
+    #[error("{file}: is not of the same recording as the files before it")]
+    Apart { file: String },
+}
+
+/// Replays a recording into `sink`: one capture, or the files of a rotated one, which [`together`] has put in order. `files` is
+/// how they were named, for the table `captures`; `open` opens one by its position, and may be asked twice for each.
+///
+/// Returns how it went, file by file; when the sink has had enough, for those that were read.
 ///
 /// # Errors
 /// Only when the input itself cannot be read; damage is passed over and reported.
 pub fn replay<R: Read + Seek>(
-    reader: Reader<R>,
-    file: &str,
+    files: &[String],
+    open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
     sink: &mut dyn Sink,
-) -> Result<Report, agentsight_formats::Error> {
-    pipeline::run(reader, file, sink)
+) -> Result<Vec<Report>, Error> {
+    pipeline::run(files, open, sink)
 }

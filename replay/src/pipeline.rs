@@ -1,48 +1,26 @@
 //! The pipeline: records in total order go to the processes and the connections; exchanges, model calls and tool calls grow
 //! out of the connections; every finished row goes to the sink. Stages that feed no wanted table do not run.
 
+use crate::ahead::Ahead;
 use crate::connections::Connections;
+use crate::dns::Dns;
+use crate::files::{Files, Paths};
 use crate::llm;
+use crate::losses::Losses;
 use crate::order::Order;
 use crate::processes::{Processes, signed};
+use crate::recording::Recording;
+use crate::stdio::Stdio;
 use crate::table::{Row, TableDef, Timestamp};
 use crate::tables;
 use crate::tools::Tools;
-use crate::{Report, Sink};
-use agentsight_formats::record::{Body, DropCounter, Record, Source, drop_reason, kind};
-use agentsight_formats::{Clocks, Damage, Error, Item, Piece, Reader};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::wanted::{Part, Wanted};
+use crate::{Error, Report, Sink};
+use agentsight_formats::record::{self, Body, CAPTURER_CPU, Header, Record, SocketData, socket_content};
+use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
 use std::ops::ControlFlow;
 use zerocopy::IntoBytes;
-
-/// Which stages have to run.
-pub(crate) struct Wanted {
-    pub processes: bool,
-    pub tls: bool,
-    pub http: bool,
-    pub bodies: bool,
-    pub llm: bool,
-}
-
-impl Wanted {
-    fn of(sink: &dyn Sink) -> Self {
-        let wants = |table: &TableDef| sink.wants(table);
-        let llm = wants(tables::LlmCall::TABLE) || wants(tables::ToolCall::TABLE);
-        let http =
-            llm || wants(tables::Http::TABLE) || wants(tables::StreamEvent::TABLE) || wants(tables::Connection::TABLE);
-        let body = |column| wants(tables::Http::TABLE) && sink.wants_column(tables::Http::TABLE, column);
-        let tls = http || wants(tables::TlsData::TABLE);
-        Wanted {
-            // Every other row names its process by the number that it is given here.
-            processes: tls || wants(tables::Process::TABLE) || wants(tables::Exec::TABLE),
-            tls,
-            http,
-            bodies: llm || body("request_body") || body("response_body"),
-            llm,
-        }
-    }
-}
 
 /// Hands rows to the sink, and remembers when it has enough.
 pub(crate) struct Output<'s> {
@@ -74,7 +52,7 @@ pub(crate) struct WallClock {
 }
 
 impl WallClock {
-    fn new(clocks: Clocks) -> Self {
+    pub fn new(clocks: Clocks) -> Self {
         WallClock { offset: clocks.realtime.saturating_sub(signed(clocks.boottime)) }
     }
 
@@ -89,81 +67,136 @@ pub(crate) struct Pipeline<'s> {
     output: Output<'s>,
     clock: WallClock,
     order: Order,
+    ahead: Ahead,
     processes: Processes,
     connections: Connections,
+    dns: Dns,
+    files: Files,
+    stdio: Stdio,
     tools: Tools,
     llm_calls: i64,
-    /// Drop counters at the last checkpoint, by source, CPU and reason.
-    drops: BTreeMap<(u16, u16, u16), (u64, u64)>,
+    recording: Recording,
+    losses: Losses,
     last_clocks: Option<Clocks>,
-    exit_code: Option<i64>,
-    segments: BTreeSet<u64>,
-    records: u64,
-    damage: Vec<Damage>,
+    /// The one that is being read.
+    segment: Option<u64>,
 }
 
-/// Runs a capture through the pipeline; see [`crate::replay`].
-pub(crate) fn run<R: Read + Seek>(mut reader: Reader<R>, file: &str, sink: &mut dyn Sink) -> Result<Report, Error> {
-    let capture_id = uuid(&reader.head().uuid);
-    let start = reader.head().metadata.clocks;
-    let mut pipeline = Pipeline {
-        wanted: Wanted::of(sink),
-        output: Output { sink, stopped: false },
-        clock: WallClock::new(start),
-        order: Order::default(),
-        processes: Processes::new(capture_id.clone()),
-        connections: Connections::new(capture_id.clone()),
-        tools: Tools::new(capture_id.clone()),
-        llm_calls: 0,
-        drops: BTreeMap::new(),
-        last_clocks: Some(start).filter(|clocks| *clocks != Clocks::default()),
-        exit_code: None,
-        segments: Default::default(),
-        records: 0,
-        damage: Vec::new(),
-        capture_id,
+/// Runs the files of a recording through the pipeline; see [`crate::replay`].
+pub(crate) fn run<R: Read + Seek>(
+    files: &[String],
+    open: &mut dyn FnMut(usize) -> Result<Reader<R>, formats::Error>,
+    sink: &mut dyn Sink,
+) -> Result<Vec<Report>, Error> {
+    let wanted = Wanted::of(sink);
+    let at = |file: &str| {
+        let file = file.to_owned();
+        move |source| Error::Read { file, source }
     };
-    while let Some(item) = reader.next_item()? {
-        match item {
-            Item::Piece(piece) => pipeline.piece(&piece),
-            Item::Damage(damage) => pipeline.damaged(damage),
+    let mut ahead = Ahead::default();
+    if wanted.connections || wanted.stdio {
+        for (index, file) in files.iter().enumerate() {
+            let mut reader = open(index).map_err(at(file))?;
+            ahead.read(&mut reader).map_err(at(file))?;
         }
+        ahead.done();
+    }
+    let mut prepared = Some((wanted, ahead, Output { sink, stopped: false }));
+    let mut pipeline: Option<Pipeline<'_>> = None;
+    let mut reports = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        let mut reader = open(index).map_err(at(file))?;
+        if let Some((wanted, ahead, output)) = prepared.take() {
+            pipeline = Some(Pipeline::new(reader.head(), wanted, ahead, output));
+        }
+        let Some(pipeline) = &mut pipeline else { break };
+        pipeline.begin(file, reader.head())?;
+        while let Some(item) = reader.next_item().map_err(at(file))? {
+            match item {
+                Item::Piece(piece) => pipeline.piece(&piece),
+                Item::Damage(damage) => pipeline.damaged(&damage),
+            }
+            if pipeline.output.stopped {
+                break;
+            }
+        }
+        reports.push(pipeline.end(reader.finished()));
         if pipeline.output.stopped {
             break;
         }
     }
-    let finished = reader.finished();
-    Ok(pipeline.finish(reader.head(), file, finished))
+    if let Some(pipeline) = pipeline {
+        pipeline.finish();
+    }
+    Ok(reports)
 }
 
-impl Pipeline<'_> {
+impl<'s> Pipeline<'s> {
+    fn new(head: &Head, wanted: Wanted, ahead: Ahead, output: Output<'s>) -> Self {
+        let recording = Recording::new(head);
+        let capture_id = recording.capture_id.clone();
+        let start = head.metadata.clocks;
+        Pipeline {
+            wanted,
+            output,
+            clock: WallClock::new(start),
+            order: Order::default(),
+            ahead,
+            processes: Processes::new(capture_id.clone()),
+            connections: Connections::new(capture_id.clone()),
+            dns: Dns::new(capture_id.clone()),
+            files: Files::new(capture_id.clone(), head.metadata.arch.clone()),
+            stdio: Stdio::default(),
+            tools: Tools::new(capture_id.clone()),
+            llm_calls: 0,
+            recording,
+            losses: Losses::new(capture_id.clone()),
+            last_clocks: Some(start).filter(|clocks| *clocks != Clocks::default()),
+            segment: None,
+            capture_id,
+        }
+    }
+
+    /// A file begins.
+    fn begin(&mut self, file: &str, head: &Head) -> Result<(), Error> {
+        let missing = self.recording.begin(file, head)?;
+        if missing > 0 {
+            let clocks = head.metadata.clocks;
+            let row = self.losses.missing_parts(missing, (self.last_clocks.unwrap_or(clocks), clocks), self.clock);
+            self.output.row(&row);
+        }
+        Ok(())
+    }
+
     fn piece(&mut self, piece: &Piece) {
+        let now = piece.clocks();
         if self.last_clocks.is_none() {
             // The head is damaged: the first checkpoint has the clocks as well.
-            self.clock = WallClock::new(piece.clocks());
+            self.clock = WallClock::new(now);
         }
-        self.segments.insert(piece.segment);
+        if self.segment != Some(piece.segment) {
+            self.segment = Some(piece.segment);
+            self.recording.segments += 1;
+        }
         for record in piece.records().map_while(Result::ok) {
-            self.records += 1;
+            self.losses.record(&record);
             self.hold(&record);
         }
         while let Some(record) = self.order.pop() {
             self.record(&record);
         }
-        self.count_drops(piece.drops(), piece.clocks());
-        self.last_clocks = Some(piece.clocks());
+        let rows = self.losses.piece(piece.drops(), (self.last_clocks.unwrap_or(now), now), self.clock);
+        rows.iter().for_each(|row| self.output.row(row));
+        self.last_clocks = Some(now);
     }
 
     /// Puts a record in its place, or as much of it as is wanted.
     fn hold(&mut self, record: &Record<'_>) {
         let header = record.header;
-        let bytes = match Source::of_kind(header.kind.get()) {
-            // Which number a process has must not depend on the tables that are wanted: of what is not decoded, the header
-            // still names its process.
-            Some(Source::Tls) if self.wanted.processes && !self.wanted.tls => header.as_bytes(),
-            Some(Source::Process | Source::Tls) if !self.wanted.processes => return,
-            _ if header.kind.get() == kind::CHECKPOINT => return,
-            _ => record.bytes,
+        let bytes = match self.wanted.part_of(header.kind.get()) {
+            Part::All => record.bytes,
+            Part::Header => header.as_bytes(),
+            Part::Nothing => return,
         };
         self.order.push(header.time.get(), header.cpu.get(), header.seq.get(), bytes);
     }
@@ -172,7 +205,7 @@ impl Pipeline<'_> {
         let Some(record) = Record::from_bytes(bytes) else { return };
         match record.body() {
             Ok(body) => self.body(&record, body),
-            // Only the header was held; or the record is too short for its kind, though its checksum was right.
+            // Only the header was held; or the record is too short for its kind, which has been counted.
             Err(_) => {
                 self.processes.id(record.header.tgid.get());
             }
@@ -180,7 +213,7 @@ impl Pipeline<'_> {
     }
 
     fn body(&mut self, record: &Record<'_>, body: Body<'_>) {
-        let (tgid, time) = (record.header.tgid.get(), record.header.time.get());
+        let (header, tgid, time) = (record.header, record.header.tgid.get(), record.header.time.get());
         let ts = self.clock.at(time);
         match body {
             Body::Fork(fork) => {
@@ -192,7 +225,7 @@ impl Pipeline<'_> {
                 lost.iter().for_each(|row| self.output.row(row));
             }
             Body::Exec { exec, path, cwd, .. } => {
-                self.close_connections_of(tgid, ts);
+                self.close_connections_of(tgid, ts, false);
                 let start = self.clock.at(exec.start.get());
                 let unfinished = self.processes.exec(tgid, exec, (path, cwd), ts, start);
                 unfinished.iter().for_each(|row| self.output.row(row));
@@ -201,40 +234,72 @@ impl Pipeline<'_> {
                 self.processes.exec_args(tgid, args, data).iter().for_each(|row| self.output.row(row));
             }
             Body::Exit(exit) => {
-                self.close_connections_of(tgid, ts);
+                self.close_connections_of(tgid, ts, true);
                 let (process, exec) = self.processes.exit(tgid, exit, ts);
                 exec.iter().for_each(|row| self.output.row(row));
                 self.output.row(&process);
             }
-            Body::TlsData { tls, data } => {
-                let proc_id = self.processes.id(tgid);
-                self.connections.data(record.header, tls, data, (proc_id, ts), &self.wanted, &mut self.output);
-                self.take_exchanges();
-            }
-            Body::TlsClose(close) => {
-                self.connections.close(close.conn_id.get(), ts, &self.wanted, &mut self.output);
-                self.take_exchanges();
-            }
-            Body::Connection(connection) if self.wanted.tls => {
-                let proc_id = self.processes.id(tgid);
-                self.connections.snapshot(tgid, connection, proc_id, self.clock.at(connection.opened.get()));
-            }
             Body::Note { json } => self.note(json),
-            Body::Connection(_) | Body::Probe { .. } | Body::Checkpoint { .. } | Body::Unknown => {}
-            Body::Map { .. } | Body::Adopt(_) => {}
-            Body::TlsBind(_)
-            | Body::File { .. }
-            | Body::Socket { .. }
-            | Body::SocketData { .. }
-            | Body::StdioData { .. }
-            | Body::Endpoint(_)
-            | Body::Metric(_)
-            | Body::Descriptor { .. } => {}
+            other => {
+                let proc_id = self.processes.id(tgid);
+                self.of_process(header, other, (proc_id, ts));
+            }
         }
     }
 
-    fn close_connections_of(&mut self, tgid: u32, ts: Timestamp) {
-        self.connections.close_all_of(tgid, ts, &self.wanted, &mut self.output);
+    /// Takes what a process did.
+    fn of_process(&mut self, header: &Header, body: Body<'_>, by: (i64, Timestamp)) {
+        let (wanted, output) = (&self.wanted, &mut self.output);
+        match body {
+            Body::TlsData { tls, data } => {
+                self.connections.data((header, tls, data), by, &self.ahead, wanted, output);
+            }
+            Body::TlsClose(close) => {
+                self.connections.close_tls(close.conn_id.get(), by.1, &self.ahead, wanted, output);
+            }
+            Body::Connection(connection) => {
+                let opened = self.clock.at(connection.opened.get());
+                self.connections.snapshot(connection, (by.0, opened), &self.ahead, wanted, output);
+            }
+            Body::Socket { socket, path } => {
+                let name_of = |proc_id, address| self.dns.name_of(proc_id, address);
+                self.connections.socket((socket, path), by, name_of, wanted, output);
+            }
+            Body::SocketData { data, bytes } => self.socket_data(data, bytes, by),
+            Body::File { file, base, path, new_base, new_path } => {
+                let paths = Paths { base, path, new_base, new_path };
+                self.files.record(file, &paths, by.0, by.1).iter().for_each(|row| output.row(row));
+            }
+            Body::StdioData { stdio, data } => {
+                let known = (&self.ahead, &self.processes);
+                self.stdio.data((header, stdio, data), (&self.capture_id, by.0, by.1), known, output);
+            }
+            Body::Metric(metric) => self.metric(metric, by),
+            _ => {}
+        }
+        self.take_exchanges();
+    }
+
+    fn socket_data(&mut self, data: &SocketData, bytes: &[u8], (proc_id, ts): (i64, Timestamp)) {
+        if self.wanted.connections {
+            self.connections.socket_data((data, bytes), (proc_id, ts), &self.wanted, &mut self.output);
+        }
+        if data.content.get() == socket_content::DNS && data.header.cpu.get() != CAPTURER_CPU {
+            let row = self.dns.message(data, bytes, proc_id, (data.header.time.get(), ts));
+            row.iter().for_each(|row| self.output.row(row));
+        }
+    }
+
+    fn metric(&mut self, metric: &record::Metric, (proc_id, ts): (i64, Timestamp)) {
+        let number = metric.name.get();
+        let (name, unit) = record::metric::name(number)
+            .map_or_else(|| (number.to_string(), String::new()), |(name, unit)| (name.to_owned(), unit.to_owned()));
+        let value = metric.value.get();
+        self.output.row(&tables::Metric { capture_id: self.capture_id.clone(), ts, proc_id, name, unit, value });
+    }
+
+    fn close_connections_of(&mut self, tgid: u32, ts: Timestamp, exited: bool) {
+        self.connections.close_all_of(tgid, ts, exited, &self.wanted, &mut self.output);
         self.take_exchanges();
     }
 
@@ -255,48 +320,24 @@ impl Pipeline<'_> {
     fn note(&mut self, json: &[u8]) {
         let Ok(note) = serde_json::from_slice::<serde_json::Value>(json) else { return };
         if note.get("what").and_then(|what| what.as_str()) == Some("command_exit") {
-            self.exit_code = note.get("status").and_then(|status| status.as_i64());
+            self.recording.exit_code = note.get("status").and_then(|status| status.as_i64());
         }
     }
 
-    fn count_drops(&mut self, counters: &[DropCounter], clocks: Clocks) {
-        for counter in counters {
-            let key = (counter.source.get(), counter.cpu.get(), counter.reason.get());
-            let now = (counter.records.get(), counter.bytes.get());
-            let before = self.drops.insert(key, now).unwrap_or_default();
-            if now.0 <= before.0 {
-                continue;
-            }
-            let source =
-                Source::from_number(key.0).map_or_else(|| key.0.to_string(), |source| source.name().to_owned());
-            self.output.row(&tables::Dropped {
-                capture_id: self.capture_id.clone(),
-                ts: self.clock.at(self.last_clocks.unwrap_or(clocks).boottime),
-                end_ts: Some(self.clock.at(clocks.boottime)),
-                source: Some(source),
-                cpu: Some(key.1.into()),
-                reason: drop_reason::name(key.2).map_or_else(|| key.2.to_string(), str::to_owned),
-                records: Some(signed(now.0 - before.0)),
-                bytes: Some(signed(now.1.saturating_sub(before.1))),
-            });
-        }
+    fn damaged(&mut self, damage: &Damage) {
+        self.recording.complete = false;
+        let row = self.losses.damaged(damage, self.last_clocks.unwrap_or_default(), self.clock);
+        self.output.row(&row);
     }
 
-    fn damaged(&mut self, damage: Damage) {
-        self.output.row(&tables::Dropped {
-            capture_id: self.capture_id.clone(),
-            ts: self.clock.at(damage.after.or(self.last_clocks).unwrap_or_default().boottime),
-            end_ts: None,
-            source: None,
-            cpu: None,
-            reason: "damage".to_owned(),
-            records: None,
-            bytes: Some(signed(damage.end.saturating_sub(damage.offset))),
-        });
-        self.damage.push(damage);
+    /// A file ends.
+    fn end(&mut self, finished: bool) -> Report {
+        self.recording.complete &= finished;
+        self.segment = None;
+        self.losses.end_file()
     }
 
-    fn finish(mut self, head: &agentsight_formats::Head, file: &str, finished: bool) -> Report {
+    fn finish(mut self) {
         while let Some(record) = self.order.pop_any() {
             if self.output.stopped {
                 break;
@@ -307,40 +348,13 @@ impl Pipeline<'_> {
         self.connections.finish(end, &self.wanted, &mut self.output);
         self.take_exchanges();
         self.tools.finish().iter().for_each(|row| self.output.row(row));
+        self.stdio.finish(&self.processes, &mut self.output);
+        self.dns.finish().for_each(|row| self.output.row(&row));
         for (process, exec) in self.processes.finish() {
             exec.iter().for_each(|row| self.output.row(row));
             self.output.row(&process);
         }
-        let dropped = self.drops.values().map(|(records, _)| records).sum();
-        let metadata = &head.metadata;
-        self.output.row(&tables::Capture {
-            capture_id: self.capture_id.clone(),
-            started_at: self.clock.at(metadata.clocks.boottime),
-            ended_at: self.last_clocks.map(|clocks| self.clock.at(clocks.boottime)),
-            host: metadata.host.clone(),
-            kernel: metadata.kernel.clone(),
-            arch: metadata.arch.clone(),
-            capturer_version: metadata.capturer_version.clone(),
-            command_line: metadata.command_line.clone(),
-            working_directory: metadata.working_directory.clone(),
-            user_name: metadata.user_name.clone(),
-            exit_code: self.exit_code,
-            file: file.to_owned(),
-            segments: self.segments.len() as i64,
-            records: signed(self.records),
-            dropped_records: signed(dropped),
-            complete: finished && self.damage.is_empty(),
-        });
-        Report {
-            damage: self.damage.iter().map(Damage::to_string).collect(),
-            dropped_records: dropped,
-            records: self.records,
-        }
+        let row = self.recording.row(self.clock, self.last_clocks, self.losses.records, self.losses.dropped);
+        self.output.row(&row);
     }
-}
-
-/// A UUID in its usual form (RFC 9562, 4).
-fn uuid(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -1,6 +1,7 @@
 //! Follows processes: gives each a `proc_id` of its own, also when the kernel uses a pid again, and makes the rows of the
 //! tables `processes` and `execs`.
 
+use crate::bounded::Bounded;
 use crate::table::Timestamp;
 use crate::tables;
 use agentsight_formats::record;
@@ -8,6 +9,9 @@ use std::collections::HashMap;
 
 /// Two start times of one process may differ by this much: /proc gives clock ticks, the kernel side nanoseconds.
 const START_TOLERANCE_NS: u64 = 10_000_000;
+
+/// Processes that have exited whose number is remembered: what they left behind may be told after them.
+const MAX_EXITED: usize = 65536;
 
 /// A process that is alive.
 struct Live {
@@ -28,23 +32,32 @@ struct PendingExec {
 pub(crate) struct Processes {
     capture_id: String,
     live: HashMap<u32, Live>,
+    exited: Bounded<u32, i64>,
     count: i64,
 }
 
 impl Processes {
     pub fn new(capture_id: String) -> Self {
-        Processes { capture_id, live: HashMap::new(), count: 0 }
+        Processes { capture_id, live: HashMap::new(), exited: Bounded::new(MAX_EXITED), count: 0 }
     }
 
-    /// The `proc_id` of a running process. One that nothing was said of becomes known here.
+    /// The `proc_id` of a process that runs, or did until now. One that nothing was said of becomes known here.
     pub fn id(&mut self, tgid: u32) -> i64 {
-        self.live(tgid).row.proc_id
+        self.known(tgid).unwrap_or_else(|| self.live(tgid).row.proc_id)
+    }
+
+    /// The `proc_id` of a process, if something was said of it.
+    pub fn known(&self, tgid: u32) -> Option<i64> {
+        let live = self.live.get(&tgid).map(|live| live.row.proc_id);
+        live.or_else(|| self.exited.get(&tgid).copied())
     }
 
     fn live(&mut self, tgid: u32) -> &mut Live {
         let (count, capture_id) = (&mut self.count, &self.capture_id);
+        let exited = &mut self.exited;
         self.live.entry(tgid).or_insert_with(|| {
             *count += 1;
+            exited.remove(&tgid);
             let row = tables::Process {
                 capture_id: capture_id.clone(),
                 proc_id: *count,
@@ -152,6 +165,7 @@ impl Processes {
     pub fn exit(&mut self, tgid: u32, exit: &record::Exit, ts: Timestamp) -> (tables::Process, Option<tables::Exec>) {
         self.live(tgid);
         let Some(mut live) = self.live.remove(&tgid) else { return Default::default() };
+        self.exited.insert(tgid, live.row.proc_id);
         let status = exit.status.get();
         let signal = status & 0x7f;
         live.row.exit_ts = Some(ts);

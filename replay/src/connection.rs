@@ -1,0 +1,346 @@
+//! One connection: what its socket says of it, and the streams of plaintext that go through it.
+//!
+//! Plaintext comes under ids of its own (raw ids): that of the socket itself where there is no TLS, of an object of the TLS
+//! library, or of one direction where TLS is seen below its connections (AWS-LC). What carries the HTTP of a connection depends
+//! on it: the two directions of AWS-LC are halves of one conversation; two objects of OpenSSL are two.
+
+use crate::exchange::{self, Context, Exchange};
+use crate::hello::Hello;
+use crate::processes::{signed, text};
+use crate::table::Timestamp;
+use crate::{errno, tables};
+use agentsight_formats::record::{self, CAPTURER_CPU, family, ip_address, library, socket_op};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+const STREAM: u16 = 1;
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+
+/// Results of connect that are no failure: EINPROGRESS, EALREADY, EISCONN, EINTR.
+const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
+
+/// The streams of one raw id.
+pub(crate) struct Raw {
+    tgid: u32,
+    /// Offset of the next byte, sent and received.
+    next: [u64; 2],
+    /// Where its streams start in those of the connection.
+    base: [Option<u64>; 2],
+    of: Carrying,
+}
+
+/// What an exchange of HTTP needs both directions of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Carrying {
+    /// The socket itself.
+    Plain,
+    /// All that is seen below TLS connections.
+    Halves,
+    /// An object of a TLS library.
+    Object(u64),
+}
+
+impl Carrying {
+    fn scheme(self) -> &'static str {
+        if self == Carrying::Plain { "http" } else { "https" }
+    }
+}
+
+/// An exchange that is done, with the scheme of its URL.
+pub(crate) struct Finished {
+    pub exchange: Exchange,
+    pub scheme: &'static str,
+    pub proc_id: i64,
+}
+
+/// The HTTP of a connection.
+struct Carrier {
+    of: Carrying,
+    tgid: u32,
+    proc_id: i64,
+    http: exchange::Connection,
+}
+
+impl Carrier {
+    fn finished(&self, exchanges: Vec<Exchange>) -> impl Iterator<Item = Finished> {
+        let (scheme, proc_id) = (self.of.scheme(), self.proc_id);
+        exchanges.into_iter().map(move |exchange| Finished { exchange, scheme, proc_id })
+    }
+}
+
+/// What is left of a piece of plaintext once it has found its place.
+pub(crate) struct Placed {
+    /// Where the piece starts in the stream of the connection.
+    pub offset: u64,
+    /// Bytes missing before it.
+    missing: u64,
+    /// Bytes of it that had been taken for missing already.
+    late: u64,
+    of: Carrying,
+}
+
+#[derive(Default)]
+pub(crate) struct Connection {
+    pub row: tables::Connection,
+    /// Those that had a part in it, the one that opened it first.
+    pub processes: Vec<u32>,
+    raws: BTreeMap<u64, Raw>,
+    carriers: Vec<Carrier>,
+    /// Its socket was seen.
+    pub has_socket: bool,
+    stream_socket: bool,
+    /// Bytes went through it, or it was connected: a socket that only waits is no connection.
+    used: bool,
+    opened: bool,
+    socket_bytes: [u64; 2],
+    plaintext: [u64; 2],
+    server_asked_for: Option<String>,
+    pub host: Option<String>,
+    pub looked_up: Option<String>,
+    offered: Vec<String>,
+    chosen: Option<String>,
+    pub seen: Option<&'static str>,
+}
+
+impl Connection {
+    pub fn new(row: tables::Connection) -> Self {
+        Connection { row, ..Connection::default() }
+    }
+
+    /// Takes what was said of its socket. Returns the peer's address where it is new.
+    pub fn socket(&mut self, socket: &record::Socket, path: &[u8], ts: Timestamp) -> Option<IpAddr> {
+        let op = socket.op.get();
+        self.has_socket = true;
+        self.stream_socket = socket.socket_type.get() == STREAM;
+        self.row.transport = transport(socket);
+        let snapshot = socket.header.cpu.get() == CAPTURER_CPU;
+        match op {
+            socket_op::CONNECT => {
+                let failed = socket.result.get() < 0 && !CONNECTING.contains(&socket.result.get());
+                self.opened |= self.stream_socket || socket.family.get() == family::UNIX;
+                self.row.error = if failed { errno::name(socket.result.get()) } else { None };
+                self.row.role = Some("client");
+            }
+            socket_op::ACCEPT => {
+                self.opened = true;
+                self.row.role = Some("server");
+            }
+            socket_op::CLOSE => self.row.closed_at = Some(ts),
+            // The capturer says so of any socket that is open when a segment starts.
+            socket_op::USE => self.used |= !snapshot,
+            _ => {}
+        }
+        let bytes = [socket.sent.get(), socket.received.get()];
+        self.used |= bytes != [0, 0];
+        for (so_far, now) in self.socket_bytes.iter_mut().zip(bytes) {
+            *so_far = (*so_far).max(now);
+        }
+        if socket.family.get() == family::UNIX && !path.is_empty() {
+            // An abstract name starts with NUL, which is written as @.
+            let name = text(path).replace('\0', "@");
+            match op {
+                socket_op::BIND => self.row.local_address = Some(name),
+                _ => self.row.peer_address = Some(name),
+            }
+        }
+        self.addresses(socket)
+    }
+
+    /// A socket that is closed or was refused has lost its addresses: what was said before stays.
+    fn addresses(&mut self, socket: &record::Socket) -> Option<IpAddr> {
+        let address = |bytes| {
+            let address = ip_address(socket.family.get(), bytes).map(|address| address.to_canonical());
+            address.filter(|address| !address.is_unspecified())
+        };
+        let port = |port: u16| Some(i64::from(port)).filter(|port| *port != 0);
+        if let Some(local) = address(&socket.local) {
+            self.row.local_address = Some(local.to_string());
+        }
+        self.row.local_port = port(socket.local_port.get()).or(self.row.local_port);
+        let peer = address(&socket.peer)?;
+        let named = peer.to_string();
+        let peer_port = port(socket.peer_port.get()).or(self.row.peer_port);
+        let new = self.row.peer_address.as_deref() != Some(&named);
+        (self.row.peer_address, self.row.peer_port) = (Some(named), peer_port);
+        new.then_some(peer)
+    }
+
+    /// A datagram went through it, to or from this end where the socket itself is not connected.
+    pub fn datagram(&mut self, data: &record::SocketData) {
+        self.used = true;
+        if let (None, Some(peer)) = (&self.row.peer_address, ip_address(data.family.get(), &data.peer)) {
+            self.row.peer_address = Some(peer.to_canonical().to_string());
+            self.row.peer_port = Some(data.peer_port.get().into());
+        }
+    }
+
+    pub fn hello(&mut self, hello: Option<Hello>) {
+        self.row.tls_seen = true;
+        match hello {
+            Some(hello) if hello.client => {
+                self.server_asked_for = hello.server_name.or(self.server_asked_for.take());
+                self.offered = hello.alpn;
+            }
+            Some(hello) => self.chosen = hello.alpn.into_iter().next(),
+            None => {}
+        }
+    }
+
+    fn raw(&mut self, raw_id: u64, tgid: u32, library: u16) -> &mut Raw {
+        let plain = library == library::PLAIN;
+        let of = match library {
+            library::PLAIN => Carrying::Plain,
+            library::AWS_LC => Carrying::Halves,
+            _ => Carrying::Object(raw_id),
+        };
+        self.row.plaintext_seen = true;
+        self.row.tls_seen |= !plain;
+        if !plain {
+            self.row.tls_library = library::name(library).map(str::to_owned);
+        }
+        self.raws.entry(raw_id).or_insert(Raw { tgid, next: [0; 2], base: [None; 2], of })
+    }
+
+    /// Finds the place of a piece of plaintext, and counts it.
+    pub fn place(&mut self, tls: &record::TlsData, tgid: u32, side: usize, captured: usize) -> Placed {
+        let plaintext = self.plaintext[side];
+        let raw = self.raw(tls.conn_id.get(), tgid, tls.library.get());
+        let (offset, len) = (tls.stream_offset.get(), u64::from(tls.len.get()));
+        let base = *raw.base[side].get_or_insert(plaintext.saturating_sub(raw.next[side]));
+        let missing = offset.saturating_sub(raw.next[side]);
+        // What comes late was taken for missing already.
+        let late = raw.next[side].saturating_sub(offset);
+        let before = raw.next[side];
+        raw.next[side] = before.max(offset.saturating_add(len));
+        let (advance, of) = (raw.next[side] - before, raw.of);
+        self.plaintext[side] = plaintext.saturating_add(advance);
+        let uncaptured = len.saturating_sub(captured as u64);
+        self.row.gap_bytes = self.row.gap_bytes.saturating_add(signed(missing.saturating_add(uncaptured)));
+        Placed { offset: base.saturating_add(offset), missing, late, of }
+    }
+
+    /// Hands a piece on to what understands it; exchanges that are complete are appended to `done`.
+    pub fn carry(
+        &mut self,
+        (placed, data, len): (&Placed, &[u8], u64),
+        (tgid, proc_id, side, ts): (u32, i64, usize, Timestamp),
+        context: &mut Context<'_>,
+        done: &mut Vec<Finished>,
+    ) {
+        let of = placed.of;
+        let at = self.carriers.iter().position(|carrier| carrier.of == of).unwrap_or_else(|| {
+            self.carriers.push(Carrier { of, tgid, proc_id, http: exchange::Connection::default() });
+            self.carriers.len() - 1
+        });
+        let Some(carrier) = self.carriers.get_mut(at) else { return };
+        let fresh = data.get(usize::try_from(placed.late).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let uncaptured = len.saturating_sub(data.len() as u64);
+        let mut exchanges = Vec::new();
+        if placed.missing > 0 {
+            carrier.http.gap(side, ts, placed.missing, context, &mut exchanges);
+        }
+        if !fresh.is_empty() {
+            carrier.http.push(side, ts, fresh, context, &mut exchanges);
+        }
+        if uncaptured > 0 && placed.late == 0 {
+            carrier.http.gap(side, ts, uncaptured, context, &mut exchanges);
+        }
+        if carrier.http.http2 {
+            self.seen = Some("h2");
+        }
+        done.extend(carrier.finished(exchanges));
+    }
+
+    /// A raw id that was there when a segment started. Of one that is not known, everything before is missing.
+    pub fn snapshot(&mut self, connection: &record::Connection, tgid: u32) {
+        let raw_id = connection.conn_id.get();
+        if self.raws.contains_key(&raw_id) {
+            return;
+        }
+        let before = [connection.sent.get(), connection.received.get()];
+        let raw = self.raw(raw_id, tgid, connection.library.get());
+        raw.next = before;
+        for (sum, before) in self.plaintext.iter_mut().zip(before) {
+            *sum = sum.saturating_add(before);
+        }
+        let missing = signed(before[0].saturating_add(before[1]));
+        self.row.gap_bytes = self.row.gap_bytes.saturating_add(missing);
+    }
+
+    /// Ends the conversations that match, for the connection is closed, or (`closed` is false) the capture ends.
+    fn finish(
+        &mut self,
+        matching: impl Fn(&Carrier) -> bool,
+        (ts, closed): (Timestamp, bool),
+        context: &mut Context<'_>,
+        done: &mut Vec<Finished>,
+    ) {
+        for mut carrier in self.carriers.extract_if(.., |carrier| matching(carrier)) {
+            let mut exchanges = Vec::new();
+            carrier.http.finish(ts, closed, context, &mut exchanges);
+            done.extend(carrier.finished(exchanges));
+        }
+    }
+
+    /// The object of the TLS library was freed.
+    pub fn finish_object(&mut self, raw_id: u64, ts: Timestamp, context: &mut Context<'_>, done: &mut Vec<Finished>) {
+        self.finish(|carrier| carrier.of == Carrying::Object(raw_id), (ts, true), context, done);
+        self.raws.remove(&raw_id);
+    }
+
+    /// The socket was closed: the objects of a TLS library may still hold what it has received.
+    pub fn finish_socket(&mut self, ts: Timestamp, context: &mut Context<'_>, done: &mut Vec<Finished>) {
+        self.finish(|carrier| !matches!(carrier.of, Carrying::Object(_)), (ts, true), context, done);
+    }
+
+    /// The memory of a process is gone: it has exited, or (`exited` is false) become another program, which has its sockets.
+    pub fn finish_process(
+        &mut self,
+        tgid: u32,
+        (ts, exited): (Timestamp, bool),
+        context: &mut Context<'_>,
+        done: &mut Vec<Finished>,
+    ) {
+        let gone = |of: Carrying, owner: u32| owner == tgid && (exited || of != Carrying::Plain);
+        self.finish(|carrier| gone(carrier.of, carrier.tgid), (ts, true), context, done);
+        self.raws.retain(|_, raw| !gone(raw.of, raw.tgid));
+    }
+
+    pub fn finish_all(&mut self, ts: Timestamp, closed: bool, context: &mut Context<'_>, done: &mut Vec<Finished>) {
+        self.finish(|_| true, (ts, closed), context, done);
+    }
+
+    /// Whether plaintext may still come.
+    pub fn has_streams(&self) -> bool {
+        !self.raws.is_empty()
+    }
+
+    /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
+    pub fn into_row(mut self) -> Option<tables::Connection> {
+        let anything = self.row.plaintext_seen || self.row.tls_seen || self.used || self.opened;
+        let known_peer = self.stream_socket && self.row.peer_port.is_some();
+        let local = self.row.transport.as_deref() == Some("unix");
+        if !(anything || known_peer) || local && !self.opened {
+            return None;
+        }
+        let only_offer = if let [one] = &self.offered[..] { Some(one.clone()) } else { None };
+        self.row.alpn = self.chosen.or(self.seen.map(str::to_owned)).or(only_offer);
+        self.row.server_name = self.server_asked_for.or(self.host).or(self.looked_up);
+        let [sent, received] = self.plaintext;
+        (self.row.plaintext_sent, self.row.plaintext_received) = (signed(sent), signed(received));
+        let [socket_sent, socket_received] = self.socket_bytes;
+        self.row.bytes_sent = signed(socket_sent.max(sent));
+        self.row.bytes_received = signed(socket_received.max(received));
+        Some(self.row)
+    }
+}
+
+fn transport(socket: &record::Socket) -> Option<String> {
+    Some(match (socket.family.get(), socket.protocol.get()) {
+        (family::UNIX, _) => "unix".to_owned(),
+        (_, TCP) => "tcp".to_owned(),
+        (_, UDP) => "udp".to_owned(),
+        (_, protocol) => protocol.to_string(),
+    })
+}

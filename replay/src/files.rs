@@ -1,0 +1,82 @@
+//! The table `files`: what was opened, closed and changed. The record of a close says which open file it is, and the open
+//! before it what path that has.
+
+use crate::bounded::Bounded;
+use crate::processes::{signed, text};
+use crate::table::Timestamp;
+use crate::{errno, flags, paths, tables};
+use agentsight_formats::record::{self, CAPTURER_CPU, file_op, flag};
+
+/// Open files that are remembered: as many as the kernel side does.
+const MAX_OPEN: usize = 65536;
+
+/// A record's paths, each after the folder that it is relative to.
+pub(crate) struct Paths<'a> {
+    pub base: &'a [u8],
+    pub path: &'a [u8],
+    pub new_base: &'a [u8],
+    pub new_path: &'a [u8],
+}
+
+pub(crate) struct Files {
+    capture_id: String,
+    /// Architecture of the recorded machine: it numbers some flags in its own way.
+    arch: String,
+    paths: Bounded<u64, String>,
+}
+
+impl Files {
+    pub fn new(capture_id: String, arch: String) -> Self {
+        Files { capture_id, arch, paths: Bounded::new(MAX_OPEN) }
+    }
+
+    /// Takes a record; the row, unless it only says again what is open.
+    pub fn record(
+        &mut self,
+        file: &record::File,
+        paths: &Paths<'_>,
+        proc_id: i64,
+        ts: Timestamp,
+    ) -> Option<tables::File> {
+        let op = file.op.get();
+        let id = Some(file.file_id.get()).filter(|id| *id != 0);
+        let unreadable = file.header.flags.get() & flag::FAULT != 0;
+        let named = |base: &[u8], path: &[u8]| {
+            let path = if path.is_empty() && unreadable { None } else { Some(paths::absolute(base, path)) };
+            path.map(|path| text(&path)).filter(|path| !path.is_empty())
+        };
+        let mut path = named(paths.base, paths.path);
+        match (op, id) {
+            (file_op::OPEN, Some(id)) => drop(path.clone().map(|path| self.paths.insert(id, path))),
+            (file_op::CLOSE, Some(id)) => path = self.paths.remove(&id),
+            // What a link says is relative to the link, and text.
+            (file_op::SYMLINK, _) => path = Some(text(paths.path)).filter(|path| !path.is_empty()),
+            _ => {}
+        }
+        if file.header.cpu.get() == CAPTURER_CPU {
+            return None;
+        }
+        let (result, bits) = (file.result.get(), file.flags.get());
+        let closes = op == file_op::CLOSE;
+        let has_mode = match op {
+            file_op::OPEN => flags::creates(bits),
+            other => matches!(other, file_op::MKDIR | file_op::CHMOD),
+        };
+        Some(tables::File {
+            capture_id: self.capture_id.clone(),
+            ts,
+            proc_id,
+            op: file_op::name(op).map_or_else(|| op.to_string(), str::to_owned),
+            path,
+            new_path: named(paths.new_base, paths.new_path),
+            flags: flags::of_file(op, bits, &self.arch),
+            mode: has_mode.then(|| format!("{:04o}", file.mode.get() & 0o7777)),
+            result: result.into(),
+            error: errno::name(result),
+            file_id: id.map(signed),
+            bytes_read: closes.then(|| signed(file.bytes_read.get())),
+            bytes_written: closes.then(|| signed(file.bytes_written.get())),
+            length: (op == file_op::TRUNCATE).then(|| signed(file.bytes_read.get())),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! The rows of an exchange: itself, and the events that it streamed.
+
+use crate::exchange::Exchange;
+use crate::pipeline::Output;
+use crate::processes::signed;
+use crate::tables;
+
+/// A host without its port; an IPv6 address in its brackets.
+pub(crate) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// The rows of the events.
+pub(crate) fn events(capture_id: &str, exchange: &Exchange, output: &mut Output<'_>) {
+    for (idx, (ts, event)) in (0..).zip(&exchange.events) {
+        output.row(&tables::StreamEvent {
+            capture_id: capture_id.to_owned(),
+            http_id: exchange.http_id,
+            idx,
+            ts: *ts,
+            framing: "sse",
+            direction: "received",
+            event: event.name.clone(),
+            data_len: event.data.len() as i64,
+            data: event.data.clone(),
+        });
+    }
+}
+
+/// The row of an exchange on a connection.
+pub(crate) fn exchange(
+    connection: &tables::Connection,
+    (scheme, proc_id): (&str, i64),
+    exchange: &mut Exchange,
+    output: &mut Output<'_>,
+) {
+    let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
+    let (path, query) = request.map(|head| split_target(&head.target)).unwrap_or_default();
+    let field = |head: Option<&crate::message::Head>, name| head.and_then(|head| head.field(name)).map(str::to_owned);
+    let version = response.or(request).map(|head| head.version.clone()).unwrap_or_default();
+    let row = tables::Http {
+        capture_id: connection.capture_id.clone(),
+        http_id: exchange.http_id,
+        conn_id: connection.conn_id,
+        stream_id: exchange.stream_id,
+        proc_id,
+        protocol_version: version,
+        method: request.map(|head| head.method.clone()),
+        scheme: scheme.to_owned(),
+        server_address: field(request, "host"),
+        path,
+        query,
+        status_code: response.map(|head| head.status.into()),
+        request_ts: request.map(|head| head.ts),
+        response_ts: response.map(|head| head.ts),
+        end_ts: exchange.end_ts,
+        request_bytes: signed(exchange.request_body.wire_len),
+        response_bytes: signed(exchange.response_body.wire_len),
+        request_content_type: field(request, "content-type"),
+        response_content_type: field(response, "content-type"),
+        content_encoding: field(response, "content-encoding"),
+        request_headers: request.map(fields),
+        response_headers: response.map(fields),
+        // The next stage reads the bodies, too: they are lent to the row.
+        request_body: request.map(|_| std::mem::take(&mut exchange.request_body.data)),
+        response_body: response.map(|_| std::mem::take(&mut exchange.response_body.data)),
+        body_state: exchange.body_state().name(),
+        end_reason: exchange.end_reason,
+    };
+    output.row(&row);
+    exchange.request_body.data = row.request_body.unwrap_or_default();
+    exchange.response_body.data = row.response_body.unwrap_or_default();
+}
+
+/// Path and query of a request target, which may be a whole URL.
+fn split_target(target: &str) -> (Option<String>, Option<String>) {
+    let path = match target.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => target,
+    };
+    match path.split_once('?') {
+        Some((path, query)) => (Some(path.to_owned()), Some(query.to_owned())),
+        None => (Some(path.to_owned()), None),
+    }
+}
+
+fn fields(head: &crate::message::Head) -> String {
+    serde_json::Value::from_iter(
+        head.fields.iter().map(|(name, value)| serde_json::Value::from(vec![name.as_str(), value.as_str()])),
+    )
+    .to_string()
+}

@@ -1,0 +1,104 @@
+//! What is missing from a recording: the table `drops`, and the report.
+
+use crate::pipeline::WallClock;
+use crate::processes::signed;
+use crate::table::Timestamp;
+use crate::{Report, tables};
+use agentsight_formats::record::{DropCounter, Record, Source, drop_reason};
+use agentsight_formats::{Clocks, Damage};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub(crate) struct Losses {
+    capture_id: String,
+    /// Drop counters of this file at its last checkpoint, by source, CPU and reason: records and bytes.
+    counters: BTreeMap<(u16, u16, u16), (u64, u64)>,
+    /// Records of this piece that are too short for their kind, by source.
+    malformed: BTreeMap<Option<&'static str>, u64>,
+    /// Of this file.
+    report: Report,
+    /// Of the whole recording.
+    pub records: u64,
+    pub dropped: u64,
+}
+
+impl Losses {
+    pub fn new(capture_id: String) -> Self {
+        Losses { capture_id, ..Losses::default() }
+    }
+
+    /// A record is read. One whose checksum is right, and that is yet too short for its kind, is lost all the same.
+    pub fn record(&mut self, record: &Record<'_>) {
+        self.report.records += 1;
+        self.records += 1;
+        if record.body().is_err() {
+            let source = Source::of_kind(record.header.kind.get()).map(Source::name);
+            *self.malformed.entry(source).or_default() += 1;
+        }
+    }
+
+    /// A piece is read; `since` are the clocks of the checkpoint before it.
+    pub fn piece(
+        &mut self,
+        counters: &[DropCounter],
+        (since, now): (Clocks, Clocks),
+        clock: WallClock,
+    ) -> Vec<tables::Dropped> {
+        let mut rows = Vec::new();
+        let span = (clock.at(since.boottime), Some(clock.at(now.boottime)));
+        for (source, records) in std::mem::take(&mut self.malformed) {
+            let named = source.unwrap_or("unknown");
+            self.report.damage.push(format!("{records} records of source {named} are too short for their kind"));
+            rows.push(tables::Dropped {
+                source: source.map(str::to_owned),
+                records: Some(signed(records)),
+                ..self.row("malformed", span)
+            });
+        }
+        for counter in counters {
+            let key = (counter.source.get(), counter.cpu.get(), counter.reason.get());
+            let now = (counter.records.get(), counter.bytes.get());
+            let before = self.counters.insert(key, now).unwrap_or_default();
+            if now.0 <= before.0 {
+                continue;
+            }
+            let source =
+                Source::from_number(key.0).map_or_else(|| key.0.to_string(), |source| source.name().to_owned());
+            let reason = drop_reason::name(key.2).map_or_else(|| key.2.to_string(), str::to_owned);
+            rows.push(tables::Dropped {
+                source: Some(source),
+                cpu: Some(key.1.into()),
+                records: Some(signed(now.0 - before.0)),
+                bytes: Some(signed(now.1.saturating_sub(before.1))),
+                ..self.row(&reason, span)
+            });
+        }
+        rows
+    }
+
+    pub fn damaged(&mut self, damage: &Damage, last: Clocks, clock: WallClock) -> tables::Dropped {
+        self.report.damage.push(damage.to_string());
+        let after = clock.at(damage.after.unwrap_or(last).boottime);
+        let bytes = Some(signed(damage.end.saturating_sub(damage.offset)));
+        tables::Dropped { bytes, ..self.row("damage", (after, None)) }
+    }
+
+    /// Files of a rotated recording are not there.
+    pub fn missing_parts(&mut self, parts: u64, (last, next): (Clocks, Clocks), clock: WallClock) -> tables::Dropped {
+        self.report.damage.push(format!("{parts} parts of the recording are missing before this one"));
+        self.row("missing_part", (clock.at(last.boottime), Some(clock.at(next.boottime))))
+    }
+
+    fn row(&self, reason: &str, (ts, end_ts): (Timestamp, Option<Timestamp>)) -> tables::Dropped {
+        let capture_id = self.capture_id.clone();
+        tables::Dropped { capture_id, ts, end_ts, reason: reason.to_owned(), ..tables::Dropped::default() }
+    }
+
+    /// The file ends; the counters of the next one begin at 0.
+    pub fn end_file(&mut self) -> Report {
+        self.report.dropped_records = self.counters.values().map(|(records, _)| records).sum();
+        self.dropped += self.report.dropped_records;
+        self.counters.clear();
+        std::mem::take(&mut self.report)
+    }
+}

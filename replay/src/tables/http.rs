@@ -1,0 +1,86 @@
+//! HTTP, and the events that it streams.
+
+use crate::table;
+use crate::table::Timestamp;
+
+table! {
+    /// One HTTP exchange: a request with its response.
+    pub struct Http in "http" {
+        /// The capture.
+        capture_id: String,
+        /// Names the exchange in its capture.
+        http_id: i64,
+        /// The connection.
+        conn_id: i64,
+        /// Number of the request on its connection, from 1 (HTTP/1).
+        stream_id: i64,
+        /// The process.
+        proc_id: i64,
+        /// `1.0` or `1.1`.
+        protocol_version: String [otel = "network.protocol.version"],
+        /// Request method; null when the request is missing from the capture.
+        method: Option<String> [otel = "http.request.method"],
+        /// `https`, or `http` without TLS.
+        scheme: String [otel = "url.scheme"],
+        /// Host (and port) that the request names.
+        server_address: Option<String> [otel = "server.address"],
+        /// Path of the request.
+        path: Option<String> [otel = "url.path"],
+        /// Query of the request, without `?`.
+        query: Option<String> [otel = "url.query"],
+        /// Status of the final response.
+        status_code: Option<i64> [otel = "http.response.status_code"],
+        /// First byte of the request.
+        request_ts: Option<Timestamp>,
+        /// First byte of the final response.
+        response_ts: Option<Timestamp>,
+        /// Last byte of the response.
+        end_ts: Option<Timestamp>,
+        /// Request body on the wire, after transfer decoding, before content decoding.
+        request_bytes: i64 [unit = "bytes", otel = "http.request.body.size"],
+        /// Response body on the wire, after transfer decoding, before content decoding.
+        response_bytes: i64 [unit = "bytes", otel = "http.response.body.size"],
+        /// Content-Type of the request.
+        request_content_type: Option<String>,
+        /// Content-Type of the response.
+        response_content_type: Option<String>,
+        /// Content-Encoding of the response.
+        content_encoding: Option<String>,
+        /// Request header fields in order, as a JSON array of [name, value].
+        request_headers: Option<String>,
+        /// Response header fields in order, as a JSON array of [name, value].
+        response_headers: Option<String>,
+        /// Request body, content encoding removed.
+        request_body: Option<Vec<u8>>,
+        /// Response body, content encoding removed.
+        response_body: Option<Vec<u8>>,
+        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing), `cut` (the stream ends inside), `too_large`, `undecodable`.
+        body_state: &'static str,
+        /// How the exchange ended: `response`, `close` (the response ends with the connection), `no_response`, `upgrade`, `capture_end`.
+        end_reason: &'static str,
+    }
+}
+
+table! {
+    /// One event of a streamed response.
+    pub struct StreamEvent in "stream_events" {
+        /// The capture.
+        capture_id: String,
+        /// The exchange.
+        http_id: i64,
+        /// Counts the events of an exchange from 0.
+        idx: i64,
+        /// When the event was complete on the wire.
+        ts: Timestamp,
+        /// `sse`.
+        framing: &'static str,
+        /// `received`, seen from the process.
+        direction: &'static str,
+        /// Name of the event, as its `event:` field gives it.
+        event: Option<String>,
+        /// Length of the data.
+        data_len: i64 [unit = "bytes"],
+        /// The data: its `data:` lines, joined by newlines.
+        data: String,
+    }
+}

@@ -1,0 +1,70 @@
+//! What processes do with files, and what goes through their standard streams.
+
+use crate::table;
+use crate::table::Timestamp;
+
+table! {
+    /// One thing that a process did to a file or folder. Reads and writes are summed at the close.
+    pub struct File in "files" {
+        /// The capture.
+        capture_id: String,
+        /// When the call returned.
+        ts: Timestamp,
+        /// The process.
+        proc_id: i64,
+        /// `open`, `close`, `rename`, `unlink`, `mkdir`, `rmdir`, `link`, `symlink`, `chmod` or `truncate`.
+        op: String,
+        /// The file, as the process sees it below its root; of a symlink, what it says. Null where the path could not be read.
+        path: Option<String> [otel = "file.path"],
+        /// The new path of rename, link and symlink.
+        new_path: Option<String>,
+        /// Flags by name, as `O_WRONLY|O_CREAT`; null where the call takes none.
+        flags: Option<String>,
+        /// Permissions in octal that open (of a new file), mkdir or chmod asked for.
+        mode: Option<String> [otel = "file.mode"],
+        /// What the call returned: a descriptor (of open and close), 0, or a negative errno.
+        result: i64,
+        /// Name of the error, as `ENOENT`; null on success.
+        error: Option<String> [otel = "error.type"],
+        /// Joins the open of a regular file with its close.
+        file_id: Option<i64>,
+        /// Bytes read through the open file, by all processes that share it; at its close.
+        bytes_read: Option<i64> [unit = "bytes"],
+        /// Bytes written through the open file, by all processes that share it; at its close.
+        bytes_written: Option<i64> [unit = "bytes"],
+        /// Length that truncate gives the file.
+        length: Option<i64> [unit = "bytes", otel = "file.size"],
+    }
+}
+
+table! {
+    /// One piece of what went through a standard stream (descriptors 0, 1 and 2) over a pipe, local socket or terminal.
+    pub struct Stdio in "stdio" {
+        /// The capture.
+        capture_id: String,
+        /// Counts the rows of a capture from 0, in order of time.
+        seq: i64,
+        /// When the call that transferred it returned.
+        ts: Timestamp,
+        /// The process.
+        proc_id: i64,
+        /// The thread.
+        tid: i64 [otel = "thread.id"],
+        /// The descriptor: 0, 1 or 2.
+        fd: i64,
+        /// `sent` (written) or `received` (read), seen from the process.
+        direction: &'static str,
+        /// What the descriptor is: `pipe`, `socket` or `terminal`.
+        object_type: Option<String>,
+        /// The recorded process at the other end: who writes what this one reads, or reads what it writes.
+        peer_proc_id: Option<i64>,
+        /// Where the piece starts in what went this way through the descriptor.
+        stream_offset: i64 [unit = "bytes"],
+        /// Bytes transferred.
+        len: i64 [unit = "bytes"],
+        /// Bytes of them in the capture.
+        captured_len: i64 [unit = "bytes"],
+        /// The captured bytes.
+        data: Vec<u8>,
+    }
+}

@@ -1,0 +1,39 @@
+//! The tables, one definition each. Times are UTC; durations are `_ns`; ids are BIGINT or VARCHAR; every table starts with
+//! `capture_id`, and joins are on `(capture_id, id)`. A row that was built from bytes with a gap, a truncation or a lost
+//! record says so.
+
+mod http;
+mod io;
+mod llm;
+mod machine;
+mod network;
+
+use crate::table::TableDef;
+pub use http::{Http, StreamEvent};
+pub use io::{File, Stdio};
+pub use llm::{LlmCall, ToolCall};
+pub use machine::{Capture, Dropped, Exec, Metric, Process};
+pub use network::{Connection, Dns, TlsData};
+
+/// Every table, in the order in which `--tables` lists them.
+pub static TABLES: &[&TableDef] = &[
+    Capture::TABLE,
+    Process::TABLE,
+    Exec::TABLE,
+    File::TABLE,
+    Connection::TABLE,
+    Dns::TABLE,
+    TlsData::TABLE,
+    Stdio::TABLE,
+    Http::TABLE,
+    StreamEvent::TABLE,
+    LlmCall::TABLE,
+    ToolCall::TABLE,
+    Metric::TABLE,
+    Dropped::TABLE,
+];
+
+/// The definition of a table, by its SQL name.
+pub fn table(name: &str) -> Option<&'static TableDef> {
+    TABLES.iter().copied().find(|table| table.name == name)
+}

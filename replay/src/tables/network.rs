@@ -1,0 +1,108 @@
+//! Connections, what went through them, and the names of their ends.
+
+use crate::table;
+use crate::table::Timestamp;
+
+table! {
+    /// One connection of a recorded process: a socket that was connected, accepted or used; or TLS whose socket is not known.
+    pub struct Connection in "connections" {
+        /// The capture.
+        capture_id: String,
+        /// Names the connection in its capture.
+        conn_id: i64,
+        /// The process that opened or first used it.
+        proc_id: i64,
+        /// When it was connected, accepted or first used.
+        opened_at: Timestamp,
+        /// When it was closed, or its process exited; null if neither was seen.
+        closed_at: Option<Timestamp>,
+        /// `client` (connected) or `server` (accepted); null where neither was seen.
+        role: Option<&'static str>,
+        /// `tcp`, `udp`, `unix`, or another protocol's number; null while the socket is not known.
+        transport: Option<String> [otel = "network.transport"],
+        /// Address of this end.
+        local_address: Option<String> [otel = "network.local.address"],
+        /// Port of this end.
+        local_port: Option<i64> [otel = "network.local.port"],
+        /// Address of the other end; of a local socket, its name.
+        peer_address: Option<String> [otel = "network.peer.address"],
+        /// Port of the other end.
+        peer_port: Option<i64> [otel = "network.peer.port"],
+        /// Name of the server: as TLS asks for it (SNI), else the Host header of the first request, else the name whose DNS answer gave the address.
+        server_name: Option<String> [otel = "server.address"],
+        /// Application protocol: as the server chose it, else as seen in the bytes (`http/1.1`, `h2`), else the only one that was offered.
+        alpn: Option<String> [otel = "network.protocol.name"],
+        /// Name of the error with which connect failed, as `ECONNREFUSED`.
+        error: Option<String> [otel = "error.type"],
+        /// The TLS library whose plaintext was seen.
+        tls_library: Option<String>,
+        /// Whether it speaks TLS.
+        tls_seen: bool,
+        /// Whether bytes that were never or no longer encrypted are in the capture.
+        plaintext_seen: bool,
+        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known.
+        bytes_sent: i64 [unit = "bytes"],
+        /// Bytes received through the socket, what TLS adds included; of plaintext where the socket is not known.
+        bytes_received: i64 [unit = "bytes"],
+        /// Plaintext bytes sent, those missing from the capture included.
+        plaintext_sent: i64 [unit = "bytes"],
+        /// Plaintext bytes received, those missing from the capture included.
+        plaintext_received: i64 [unit = "bytes"],
+        /// Plaintext bytes of both directions that are missing from the capture.
+        gap_bytes: i64 [unit = "bytes"],
+    }
+}
+
+table! {
+    /// One question to a name server (over UDP), with its answer.
+    pub struct Dns in "dns" {
+        /// The capture.
+        capture_id: String,
+        /// When it was asked; of an answer whose question was not seen, when that came.
+        ts: Timestamp,
+        /// The process that asked.
+        proc_id: i64,
+        /// The name, in lower case, without the last dot.
+        query_name: String [otel = "dns.question.name"],
+        /// Type of the record that was asked for: `A`, `AAAA`, `HTTPS`, …
+        query_type: String,
+        /// What was answered: addresses, and the names on the way to them. Empty when nothing was.
+        answers: Vec<String> [otel = "dns.answers"],
+        /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, …; null when no answer was seen.
+        response_code: Option<String>,
+        /// From the question to the answer.
+        duration_ns: Option<i64> [unit = "ns"],
+        /// Address of the name server.
+        server_address: Option<String>,
+        /// Whether the answer was cut by the server, or is longer than the capture holds.
+        truncated: bool,
+    }
+}
+
+table! {
+    /// One piece of plaintext: as the TLS library handed it over, or as it went through a connection without TLS.
+    pub struct TlsData in "tls_data" {
+        /// The capture.
+        capture_id: String,
+        /// Counts the rows of a capture from 0, in order of time.
+        seq: i64,
+        /// When the call that transferred it returned.
+        ts: Timestamp,
+        /// The process.
+        proc_id: i64,
+        /// The thread.
+        tid: i64 [otel = "thread.id"],
+        /// The connection.
+        conn_id: i64,
+        /// `sent` or `received`, seen from the process.
+        direction: &'static str,
+        /// Where in its stream the piece starts.
+        stream_offset: i64 [unit = "bytes"],
+        /// Bytes transferred.
+        len: i64 [unit = "bytes"],
+        /// Bytes of them in the capture.
+        captured_len: i64 [unit = "bytes"],
+        /// The captured bytes.
+        data: Vec<u8>,
+    }
+}

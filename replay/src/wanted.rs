@@ -1,0 +1,72 @@
+//! Which stages have to run for the tables that are wanted, and what they need of each record.
+
+use crate::table::TableDef;
+use crate::{Sink, tables};
+use agentsight_formats::record::{Source, kind};
+
+/// Which stages have to run.
+pub(crate) struct Wanted {
+    pub processes: bool,
+    pub connections: bool,
+    pub http: bool,
+    pub bodies: bool,
+    pub llm: bool,
+    pub files: bool,
+    pub dns: bool,
+    pub stdio: bool,
+    pub metrics: bool,
+}
+
+impl Wanted {
+    pub fn of(sink: &dyn Sink) -> Self {
+        let wants = |table: &TableDef| sink.wants(table);
+        let llm = wants(tables::LlmCall::TABLE) || wants(tables::ToolCall::TABLE);
+        let http =
+            llm || wants(tables::Http::TABLE) || wants(tables::StreamEvent::TABLE) || wants(tables::Connection::TABLE);
+        let body = |column| wants(tables::Http::TABLE) && sink.wants_column(tables::Http::TABLE, column);
+        let connections = http || wants(tables::TlsData::TABLE);
+        let (files, stdio) = (wants(tables::File::TABLE), wants(tables::Stdio::TABLE));
+        let (dns, metrics) = (wants(tables::Dns::TABLE), wants(tables::Metric::TABLE));
+        let named = connections || files || dns || stdio || metrics;
+        Wanted {
+            // Every other row names its process by the number that it is given here.
+            processes: named || wants(tables::Process::TABLE) || wants(tables::Exec::TABLE),
+            connections,
+            http,
+            bodies: llm || body("request_body") || body("response_body"),
+            llm,
+            files,
+            dns,
+            stdio,
+            metrics,
+        }
+    }
+
+    /// How much of a record is of use.
+    pub fn part_of(&self, kind: u16) -> Part {
+        let wanted = match kind {
+            kind::NOTE => return Part::All,
+            kind::CHECKPOINT | kind::PROBE | kind::DESCRIPTOR => return Part::Nothing,
+            _ if !self.processes || Source::of_kind(kind).is_none() => return Part::Nothing,
+            kind::FORK | kind::EXEC | kind::EXEC_ARGS | kind::EXIT | kind::PROCESS => true,
+            kind::TLS_DATA | kind::TLS_CLOSE | kind::CONNECTION | kind::SOCKET => self.connections,
+            kind::SOCKET_DATA => self.connections || self.dns,
+            kind::FILE => self.files,
+            kind::STDIO_DATA => self.stdio,
+            kind::METRIC => self.metrics,
+            // What these say was looked up before; or (maps, adoptions) concerns the capturer alone.
+            kind::TLS_BIND | kind::ENDPOINT | kind::MAP | kind::ADOPT => false,
+            _ => return Part::Nothing,
+        };
+        if wanted { Part::All } else { Part::Header }
+    }
+}
+
+/// How much of a record is kept until its turn.
+pub(crate) enum Part {
+    All,
+    /// Which number a process has must not depend on the tables that are wanted: of what is not decoded, the header still names
+    /// its process.
+    Header,
+    Nothing,
+}
