@@ -127,13 +127,13 @@ impl Connection {
         context: &mut Context<'_>,
         done: &mut Vec<Exchange>,
     ) {
-        let request = !head.method.is_empty() || !head.target.is_empty();
+        let request = is_request(&head);
         if self.client.is_none() && (request || head.status != 0) {
             self.client = Some(if request { side } else { 1 - side });
         }
         match self.client {
-            Some(client) if client == side => self.streams.request(stream, head, context, done),
-            Some(_) => self.streams.response(stream, head, end_stream, context, done),
+            Some(client) if client == side => self.streams.request((stream, end_stream), head, context, done),
+            Some(_) => self.streams.response((stream, end_stream), head, context, done),
             // Neither side has shown what it is: nothing can be made of it.
             None => return,
         }
@@ -173,4 +173,9 @@ fn head(fields: Fields, ts: Timestamp) -> Head {
         head.fields.push((name.into_owned(), value.into_owned()));
     }
     head
+}
+
+/// Whether the head shows itself to be a request's. Of those, one field at least is always in the static table.
+fn is_request(head: &Head) -> bool {
+    head.fields.iter().any(|(name, _)| name.starts_with(':') && name != ":status")
 }

@@ -35,13 +35,18 @@ impl Streams {
     }
 
     /// A header block of the client's.
-    pub fn request(&mut self, stream: u32, head: Head, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
-        // A second block on a stream is trailers.
-        if self.open.contains_key(&stream) || stream % 2 == 0 || self.ended.contains(&stream) {
-            return;
-        }
-        let nameless = head.method.is_empty() && head.target.is_empty();
-        if stream <= self.newest && !self.missed || nameless && head.unknown_fields == 0 {
+    pub fn request(
+        &mut self,
+        (stream, end_stream): (u32, bool),
+        head: Head,
+        context: &mut Context<'_>,
+        done: &mut Vec<Exchange>,
+    ) {
+        // Trailers end their stream and have no pseudo-header fields; those of a head may all be unknown.
+        let trailers = !super::is_request(&head) && (end_stream || head.unknown_fields == 0);
+        let known =
+            self.open.contains_key(&stream) || self.ended.contains(&stream) || stream <= self.newest && !self.missed;
+        if trailers || known || stream % 2 == 0 {
             return;
         }
         let mut exchange = self.begin(stream, context, done);
@@ -53,9 +58,8 @@ impl Streams {
     /// A header block of the server's.
     pub fn response(
         &mut self,
-        stream: u32,
+        (stream, end_stream): (u32, bool),
         head: Head,
-        end_stream: bool,
         context: &mut Context<'_>,
         done: &mut Vec<Exchange>,
     ) {
@@ -161,10 +165,10 @@ impl Streams {
         }
     }
 
-    /// Either side gives a stream up. A server may do so after its response, for it needs no more of the request.
+    /// Either side gives a stream up. A server may do so after its response, since it needs no more of the request.
     pub fn reset(&mut self, stream: u32, done: &mut Vec<Exchange>) {
         if let Some(exchange) = self.open.get_mut(&stream) {
-            exchange.break_off(if exchange.response_done { "response" } else { "reset" });
+            break_off(exchange, "reset");
             self.close(stream, done);
         }
     }
@@ -175,7 +179,7 @@ impl Streams {
         let refused: Vec<u32> = refused.map(|(stream, _)| *stream).collect();
         for stream in refused {
             if let Some(exchange) = self.open.get_mut(&stream) {
-                exchange.break_off("no_response");
+                break_off(exchange, "no_response");
             }
             self.close(stream, done);
         }
@@ -183,11 +187,12 @@ impl Streams {
 
     pub fn finish(&mut self, closed: bool, done: &mut Vec<Exchange>) {
         for (_, mut exchange) in std::mem::take(&mut self.open) {
-            exchange.break_off(match (closed, &exchange.response) {
+            let end_reason = match (closed, &exchange.response) {
                 (false, _) => "capture_end",
                 (true, None) => "no_response",
                 (true, Some(_)) => "close",
-            });
+            };
+            break_off(&mut exchange, end_reason);
             done.push(exchange.finished());
         }
         self.held = 0;
@@ -199,7 +204,7 @@ impl Streams {
             && let Some((oldest, exchange)) = self.open.iter_mut().next()
         {
             let oldest = *oldest;
-            exchange.break_off("limit");
+            break_off(exchange, "limit");
             self.close(oldest, done);
         }
         context.exchange(stream.into())
@@ -214,6 +219,14 @@ impl Streams {
             self.ended.pop_front();
         }
     }
+}
+
+/// Nothing more comes. A client may read no further than the length that the response gives, and miss the frame that ends it.
+fn break_off(exchange: &mut Exchange, end_reason: &'static str) {
+    let length = exchange.response.as_ref().and_then(|head| head.field("content-length")?.parse().ok());
+    let body = &exchange.response_body;
+    exchange.response_done |= body.state == BodyState::Complete && length == Some(body.wire_len);
+    exchange.break_off(if exchange.response_done { "response" } else { end_reason });
 }
 
 fn held(exchange: &Exchange) -> usize {
