@@ -79,6 +79,8 @@ pub(crate) enum BodyState {
     Cut,
     TooLarge,
     Undecodable,
+    /// The bodies are whole, but header fields of the exchange are unknown; a coding of the body may be among them.
+    UnknownFields,
 }
 
 impl BodyState {
@@ -89,6 +91,7 @@ impl BodyState {
             BodyState::Cut => "cut",
             BodyState::TooLarge => "too_large",
             BodyState::Undecodable => "undecodable",
+            BodyState::UnknownFields => "unknown_fields",
         }
     }
 }
@@ -149,6 +152,19 @@ impl Body {
         }
     }
 
+    /// Bytes of memory that it takes, decoders aside.
+    pub fn held(&self) -> usize {
+        self.data.len() + self.raw.len()
+    }
+
+    /// Keeps no more than there is, since others take too much. Returns how many bytes of memory that gives back.
+    pub fn give_up(&mut self) -> usize {
+        self.fail(BodyState::TooLarge);
+        self.names.clear();
+        self.codings = Some(Vec::new());
+        std::mem::take(&mut self.raw).len()
+    }
+
     /// The end of the body: what cannot be decoded is kept as it came.
     pub fn finish(&mut self) {
         if self.state == BodyState::Undecodable && self.data.is_empty() {
@@ -167,7 +183,7 @@ impl Body {
             None => self.codings.insert(codings(&self.names, bytes[0])?),
         };
         if codings.is_empty() {
-            // After a gap in a compressed body.
+            // After a gap in a compressed body, or it was given up.
             return Ok(Vec::new());
         }
         let mut bytes = bytes.to_vec();

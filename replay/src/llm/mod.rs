@@ -113,7 +113,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let row = LlmCall {
         http_id: exchange.http_id,
         wire_api: api.wire_api,
-        provider_name: (api.provider)(head.field("host").unwrap_or_default()),
+        provider_name: (api.provider)(head.host().unwrap_or_default()),
         operation_name: "chat",
         request_model: request_text("model"),
         response_model: answer.response_model,
@@ -127,7 +127,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         end_ts,
         duration_ns: since(start_ts, end_ts),
         ttfc_ns: since(start_ts, answer.first_chunk_ts),
-        status_code: response.map(|head| head.status.into()),
+        status_code: response.map(|head| head.status.into()).filter(|status| *status != 0),
         error_type: answer
             .error_type
             .or_else(|| response.filter(|head| head.status >= 400).map(|head| head.status.to_string())),
