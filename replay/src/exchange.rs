@@ -22,7 +22,14 @@ pub(crate) struct Exchange {
     /// The events of a streamed response.
     pub events: Vec<(Timestamp, sse::Event)>,
     sse: Option<sse::Parser>,
+    /// How a response starts of which it is not known whether it is streamed.
+    unsure: Option<Vec<u8>>,
 }
+
+/// What a stream of events may start with: names of fields, or a comment.
+const EVENT_STREAMS: [&[u8]; 5] = [b"event:", b"data:", b"id:", b"retry:", b": "];
+
+const LONGEST_START: usize = 6;
 
 impl Exchange {
     fn new(http_id: i64, stream_id: i64) -> Self {
@@ -39,6 +46,7 @@ impl Exchange {
             end_reason: "capture_end",
             events: Vec::new(),
             sse: None,
+            unsure: None,
         }
     }
 
@@ -62,15 +70,31 @@ impl Exchange {
         }
     }
 
+    pub fn begin_request(&mut self, head: Head) {
+        self.request_body = body(&head);
+        self.request = Some(head);
+    }
+
     pub fn begin_response(&mut self, head: Head) {
-        self.response_body = Body::new(head.field("content-encoding"));
-        self.sse = head.is_event_stream().then(sse::Parser::default);
+        self.response_body = body(&head);
+        self.unsure = (head.unknown_fields > 0 && head.field("content-type").is_none()).then(Vec::new);
+        let may_stream = head.is_event_stream() || self.unsure.is_some();
+        self.sse = may_stream.then(sse::Parser::default);
         self.response = Some(head);
+    }
+
+    /// Whether the response is a stream of server-sent events.
+    pub fn is_event_stream(&self) -> bool {
+        let shown = |start: &Vec<u8>| EVENT_STREAMS.iter().any(|name| start.starts_with(name));
+        self.unsure.as_ref().map_or_else(|| self.response.as_ref().is_some_and(Head::is_event_stream), shown)
     }
 
     pub fn take_response_body(&mut self, ts: Timestamp, bytes: &[u8], keep: bool) {
         self.end_ts = Some(ts);
         let decoded = self.response_body.push(bytes);
+        if let Some(start) = &mut self.unsure {
+            start.extend(decoded.iter().take(LONGEST_START - start.len()));
+        }
         if let Some(parser) = &mut self.sse {
             let mut events = Vec::new();
             parser.push(decoded, &mut events);
@@ -101,6 +125,9 @@ impl Exchange {
     pub fn finished(mut self) -> Self {
         self.request_body.finish();
         self.response_body.finish();
+        if !self.is_event_stream() {
+            self.events.clear();
+        }
         self
     }
 }
@@ -115,5 +142,13 @@ impl Context<'_> {
     pub fn exchange(&mut self, stream_id: i64) -> Exchange {
         *self.next_http_id += 1;
         Exchange::new(*self.next_http_id, stream_id)
+    }
+}
+
+/// A body, by what its head says of its coding; if that may be among the fields that are unknown, by its first bytes.
+fn body(head: &Head) -> Body {
+    match head.field("content-encoding") {
+        None if head.unknown_fields > 0 => Body::of_unknown_coding(),
+        coding => Body::new(coding),
     }
 }

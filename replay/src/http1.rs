@@ -1,6 +1,6 @@
 //! Pairs the requests and responses of one HTTP/1 connection into exchanges.
 
-use crate::body::{Body, BodyState};
+use crate::body::BodyState;
 use crate::exchange::{Context, Exchange};
 use crate::message::{Head, Kind, Parser, Part};
 use crate::table::Timestamp;
@@ -125,8 +125,7 @@ impl Connection {
                 parser.methods.push_back(head.method.clone());
             }
             let mut exchange = self.new_exchange(context);
-            exchange.request_body = Body::new(head.field("content-encoding"));
-            exchange.request = Some(head);
+            exchange.begin_request(head);
             self.open.push_back(exchange);
             return;
         }

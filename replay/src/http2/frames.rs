@@ -264,12 +264,7 @@ impl Frames {
         let at_start = self.left == self.head.length;
         self.left -= take as u32;
         match self.head.kind {
-            kind::DATA => {
-                if !self.take_data(ts, bytes, at_start, parts) {
-                    self.lose(ts, parts);
-                    return usize::MAX;
-                }
-            }
+            kind::DATA => self.take_data(ts, bytes, at_start, parts),
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
                 if self.payload.len() + bytes.len() > MAX_BLOCK {
                     self.damaged = true;
@@ -283,20 +278,24 @@ impl Frames {
             }
             _ => {}
         }
-        if self.left == 0 {
+        if self.state == State::Payload && self.left == 0 {
             self.end_frame(ts, parts);
         }
         take
     }
 
-    /// Passes on what is no padding. False if the padding is longer than the frame.
-    fn take_data(&mut self, ts: Timestamp, bytes: &[u8], at_start: bool, parts: &mut Vec<(Timestamp, Part)>) -> bool {
+    /// Passes on what is no padding.
+    fn take_data(&mut self, ts: Timestamp, bytes: &[u8], at_start: bool, parts: &mut Vec<(Timestamp, Part)>) {
         let mut bytes = bytes;
         if at_start
             && self.head.has(flag::PADDED)
             && let Some((padding, rest)) = bytes.split_first()
         {
-            let Some(data) = (self.head.length - 1).checked_sub(u32::from(*padding)) else { return false };
+            let Some(data) = (self.head.length - 1).checked_sub(u32::from(*padding)) else {
+                // It is longer than the frame. What is left of the piece is not looked at.
+                self.lose(ts, parts);
+                return;
+            };
             self.data_left = data;
             bytes = rest;
         }
@@ -305,7 +304,6 @@ impl Frames {
         if !data.is_empty() {
             parts.push((ts, Part::Data { stream: self.head.stream, bytes: data.to_vec() }));
         }
-        true
     }
 
     fn end_frame(&mut self, ts: Timestamp, parts: &mut Vec<(Timestamp, Part)>) {

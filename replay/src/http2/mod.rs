@@ -2,7 +2,8 @@
 //!
 //! A connection may be seen from its start, or from any place on; bytes may be missing. What is then not known stays unknown:
 //! a stream whose request was missed has none, a field that the lost table of HPACK held is left out and counted
-//! ([`crate::message::Head::unknown_fields`]), a body with a hole says so. Nothing here is guessed.
+//! ([`crate::message::Head::unknown_fields`]), a body with a hole says so. No field is guessed; but a
+//! body whose coding or type may be among the unknown fields is taken for what its first bytes show it to be.
 
 mod frame;
 mod frames;
@@ -33,7 +34,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that HTTP/1 was upgraded to: the first stream answers the request that asked for it (RFC 7540, 3.2).
-    pub fn upgraded(client: usize, exchange: Exchange) -> Self {
+    pub fn upgraded(client: usize, mut exchange: Exchange) -> Self {
+        exchange.stream_id = 1;
         let mut connection = Connection { client: Some(client), found: true, ..Connection::default() };
         connection.streams.insert(1, exchange);
         connection
@@ -151,9 +153,8 @@ impl Connection {
     }
 
     fn end(&mut self, side: usize, stream: u32, ts: Timestamp, done: &mut Vec<Exchange>) {
-        match self.client {
-            Some(client) => self.streams.end(stream, client == side, ts, done),
-            None => {}
+        if let Some(client) = self.client {
+            self.streams.end(stream, client == side, ts, done);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The streams of an HTTP/2 connection (RFC 9113, 5): what was asked and answered on each, until both have ended.
 
-use crate::body::{Body, BodyState, MAX_BODY};
+use crate::body::{BodyState, MAX_BODY};
 use crate::exchange::{Context, Exchange};
 use crate::message::Head;
 use crate::table::Timestamp;
@@ -50,8 +50,7 @@ impl Streams {
             return;
         }
         let mut exchange = self.begin(stream, context, done);
-        exchange.request_body = Body::new(head.field("content-encoding"));
-        exchange.request = Some(head);
+        exchange.begin_request(head);
         self.insert(stream, exchange);
     }
 

@@ -6,7 +6,6 @@ mod openai_chat;
 
 use crate::body::BodyState;
 use crate::exchange::Exchange;
-use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
 use serde_json::Value;
@@ -96,7 +95,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
     let api = APIS.iter().find(|api| (api.recognise)(exchange, path, request.as_ref()))?;
     let response = exchange.response.as_ref();
-    let streamed = response.is_some_and(Head::is_event_stream);
+    let streamed = exchange.is_event_stream();
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(&exchange.events),

@@ -185,6 +185,30 @@ fn a_lost_table_leaves_fields_out_and_marks_the_row() {
 }
 
 #[test]
+fn of_a_lost_table_a_streamed_answer_is_known_by_its_first_bytes() {
+    let ask = |stream| {
+        [frame(HEADERS, END_HEADERS, stream, &post("/chat/completions", &[])), frame(DATA, 1, stream, CHAT.as_bytes())]
+    };
+    let unknown = [&ok(&[])[..], &[0xbe, 0xbf]].concat();
+    let answer = |stream, body: &[u8]| [frame(HEADERS, END_HEADERS, stream, &unknown), frame(DATA, 1, stream, body)];
+    let other = r#"{"error":{"type":"overloaded"}}"#;
+    let mut script = Script::default();
+    let mut say = |side, frames: [Vec<u8>; 2]| script.say(1, side, &frames.concat());
+    say(SENT, ask(41));
+    say(RECEIVED, answer(41, &gzip(CHAT_STREAM)));
+    say(SENT, ask(43));
+    say(RECEIVED, answer(43, other.as_bytes()));
+    let seen = rows(&script.records);
+    let facts = ["output_text", "input_tokens", "finish_reason", "error_type", "stream", "aborted", "complete"];
+    let calls: Vec<_> = seen.table("llm_calls").iter().map(|row| some(row, facts)).collect();
+    let (yes, no) = ("Boolean(true)", "Boolean(false)");
+    assert_eq!(calls, [["déjà", "50", "tool_call", "-", yes, no, no], ["-", "-", "error", "overloaded", yes, no, no]]);
+    let bodies: Vec<_> = seen.table("http").iter().map(|row| some(row, ["response_body", "body_state"])).collect();
+    assert_eq!(bodies, [[CHAT_STREAM, "unknown_fields"], [other, "unknown_fields"]]);
+    assert_eq!(seen.table("stream_events").len(), 5);
+}
+
+#[test]
 fn a_gap_inside_a_body_keeps_the_place_and_the_other_streams() {
     let mut script = connection(&[
         (SENT, [frame(HEADERS, WHOLE, 1, &post("/one", &[])), frame(HEADERS, WHOLE, 3, &post("/two", &[]))].concat()),
@@ -226,6 +250,37 @@ fn without_tls_it_is_known_beforehand_or_asked_for() {
     script.exchange(&frame(HEADERS, WHOLE, 1, &post("/known", &[])), &answer[1..].concat(), 1000);
     let seen = rows(&script.records);
     assert_eq!(some(seen.table("http")[0], ["path", "scheme", "response_body"]), ["/known", "http", "hello"]);
+}
+
+#[test]
+fn one_table_alone_is_the_same_as_among_all() {
+    let body = gzip(CHAT_STREAM);
+    let streamed = ok(&[("content-type", "text/event-stream"), ("content-encoding", "gzip")]);
+    let script = connection(&[
+        (
+            SENT,
+            [frame(HEADERS, END_HEADERS, 1, &post("/chat/completions", &[])), frame(DATA, 1, 1, CHAT.as_bytes())]
+                .concat(),
+        ),
+        (RECEIVED, [frame(HEADERS, END_HEADERS, 1, &streamed), frame(DATA, 1, 1, &body)].concat()),
+    ]);
+    let file = capture(&script.records);
+    let (all, _) = rows_of(&file, None);
+    for table in agentsight_replay::tables::TABLES {
+        assert_eq!(rows_of(&file, Some(table.name)).0.table(table.name), all.table(table.name), "{}", table.name);
+    }
+}
+
+/// What looks like the start of a long frame, over and over: each place has to be looked at, but none twice as long.
+#[test]
+fn a_search_for_frames_takes_no_quadratic_time() {
+    let long = frame(DATA, 0, 1, &[0; 16_000]);
+    for size in [1, 9, 1000] {
+        let mut script = Script::default();
+        let noise = [&[0xff][..], &long[..9]].concat().repeat(3000);
+        noise.chunks(size).for_each(|piece| script.say(1, RECEIVED, piece));
+        assert_eq!(rows(&script.records).table("http").len(), 0);
+    }
 }
 
 #[test]

@@ -34,11 +34,8 @@ fn script(vector: &Vector, size: usize, swapped: bool) -> Script {
 }
 
 fn stream<'v>(vector: &'v Vector, row: &Cells) -> &'v Value {
-    vector
-        .streams
-        .iter()
-        .find(|stream| stream["stream_id"].to_string() == row["stream_id"])
-        .expect("a stream of the vector")
+    let id = row["stream_id"].parse().ok();
+    vector.streams.iter().find(|stream| stream["stream_id"].as_u64() == id).expect("a stream of the vector")
 }
 
 /// A body as the sink of these tests has it.
@@ -150,7 +147,8 @@ fn a_missing_piece_makes_no_row_silently_wrong_and_the_others_stay() {
     for vector in vectors() {
         for size in [usize::MAX, 30, 11] {
             let script = script(&vector, size, false);
-            for missing in 0..script.records.len() {
+            // Of the many small pieces, some.
+            for missing in (0..script.records.len()).step_by(if size == usize::MAX { 1 } else { 7 }) {
                 let mut records = script.records.clone();
                 records.remove(missing);
                 let seen = rows(&records);
