@@ -6,6 +6,7 @@ const EXAMPLES: &str = "\
 EXAMPLES:
     agentsight capture -o run.asc -- claude -p \"fix the bug\"
     agentsight query \"SELECT tool_name, count(*) FROM tool_calls GROUP BY 1\" run.asc
+    agentsight replay run.asc --check golden/
     agentsight info run.asc";
 
 /// Record what an AI agent really did, then ask.
@@ -30,6 +31,8 @@ pub enum Verb {
     Doctor(crate::doctor::Args),
     /// Ask captures with SQL
     Query(crate::query::Args),
+    /// Replay captures as JSON lines, and check that they give what they should
+    Replay(crate::replay::Args),
     /// Say what a capture holds, and whether it is whole
     Info(crate::info::Args),
     /// Print the raw records of captures as JSON lines

@@ -1,5 +1,8 @@
 //! Which captures are meant: paths, folders, globs, or the newest one here.
 
+use agentsight_formats::{Error, Reader};
+use agentsight_replay::{Report, Sink};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The captures that arguments name, each once, in the order named; those of a folder or glob by name.
@@ -54,4 +57,41 @@ pub fn looks_like_capture(argument: &str) -> bool {
     let path = Path::new(argument);
     path.exists()
         || path.extension().is_some_and(|extension| extension == "asc") && !argument.contains(char::is_whitespace)
+}
+
+/// A capture; or the files of a rotated one, in their order.
+pub struct Recording {
+    pub files: Vec<PathBuf>,
+    /// When it started, in nanoseconds since 1970.
+    pub start: i64,
+}
+
+impl Recording {
+    /// Replays it. Returns how that went, file by file.
+    pub fn replay(&self, sink: &mut dyn Sink) -> Result<Vec<Report>, String> {
+        let mut open = |index: usize| {
+            let path = self.files.get(index).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+            Reader::open(File::open(path)?)
+        };
+        agentsight_replay::replay(&names(&self.files), &mut open, sink).map_err(|error| error.to_string())
+    }
+}
+
+/// How files were named.
+pub fn names(files: &[PathBuf]) -> Vec<String> {
+    files.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
+/// The recordings that captures are of.
+pub fn recordings(captures: &[PathBuf]) -> Result<Vec<Recording>, String> {
+    let head = |path: &PathBuf| {
+        let opened = File::open(path).map_err(Error::from).and_then(Reader::open);
+        opened.map(|reader| reader.head().clone()).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let heads = captures.iter().map(head).collect::<Result<Vec<_>, _>>()?;
+    let recording = |files: Vec<usize>| Recording {
+        start: files.first().and_then(|first| heads.get(*first)).map_or(0, |head| head.metadata.clocks.realtime),
+        files: files.into_iter().filter_map(|index| captures.get(index).cloned()).collect(),
+    };
+    Ok(agentsight_replay::together(&heads).into_iter().map(recording).collect())
 }

@@ -1,16 +1,22 @@
 //! The `agentsight` program: flags and glue. What it does is in the crates; one file here a verb.
 
+mod assertions;
 #[cfg(all(feature = "capture", target_os = "linux"))]
 mod capture;
 mod cat;
+mod checks;
 mod cli;
 #[cfg(all(feature = "capture", target_os = "linux"))]
 mod doctor;
+mod follow;
+mod golden;
 mod info;
 mod inputs;
+mod output_file;
 #[cfg(all(feature = "capture", target_os = "linux"))]
 mod probes;
 mod query;
+mod replay;
 #[cfg(all(feature = "capture", target_os = "linux"))]
 mod size;
 mod time;
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         #[cfg(all(feature = "capture", target_os = "linux"))]
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Query(args) => query::run(args),
+        Verb::Replay(args) => replay::run(&args),
         Verb::Info(args) => info::run(args),
         Verb::Cat(args) => cat::run(args),
         Verb::Completions { shell } => {

@@ -1,10 +1,9 @@
 //! `agentsight query`: SQL over captures.
 
-use crate::{fail, fail_with, inputs, status};
+use crate::{fail, fail_with, inputs, output_file, status};
 use agentsight_query::{Error, ResultSink, Session, output};
 use agentsight_replay::table::{ColumnType, TableDef};
 use agentsight_replay::tables::{TABLES, table};
-use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -157,14 +156,15 @@ fn sql_and_captures(args: &Args) -> Result<(String, Vec<PathBuf>), String> {
 
 /// Runs the query. Returns whether something is missing from the captures that it read.
 fn answer(sql: &str, captures: Vec<PathBuf>, format: output::Format, output: Option<&Path>) -> Result<bool, Error> {
-    let same = |path: &Path| captures.iter().any(|capture| same_file(capture, path));
-    if let Some(path) = output.filter(|path| same(path)) {
-        return Err(Error::Format(format!("{} is the capture itself", path.display())));
+    if let Some(path) = output {
+        output_file::not_one_of(&captures, path).map_err(Error::Format)?;
     }
     let session = Session::open(captures)?;
     match output {
         None => run_into(&session, sql, output::writer(format, Output(BufWriter::new(std::io::stdout())))),
-        Some(path) => into_file(path, |file| run_into(&session, sql, output::writer(format, BufWriter::new(file)))),
+        Some(path) => output_file::write(path, Error::Format, |file| {
+            run_into(&session, sql, output::writer(format, BufWriter::new(file)))
+        }),
     }?;
     let mut lossy = false;
     for (path, report) in session.reports() {
@@ -176,30 +176,6 @@ fn answer(sql: &str, captures: Vec<PathBuf>, format: output::Format, output: Opt
 
 fn run_into(session: &Session, sql: &str, mut sink: Box<dyn ResultSink + '_>) -> Result<(), Error> {
     session.run(sql, sink.as_mut())
-}
-
-/// Writes beside the file, and puts it in its place when it is whole: a query that fails destroys nothing.
-fn into_file(path: &Path, write: impl FnOnce(File) -> Result<(), Error>) -> Result<(), Error> {
-    let named = |error: std::io::Error| Error::Format(format!("{}: {error}", path.display()));
-    if path.exists() && !path.is_file() {
-        return write(File::create(path).map_err(named)?);
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(name);
-    let written = File::create(&part).map_err(named).and_then(write);
-    match written {
-        Ok(()) => std::fs::rename(&part, path).map_err(named),
-        Err(error) => {
-            // The error that is told is the first one.
-            let _ = std::fs::remove_file(&part);
-            Err(error)
-        }
-    }
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Says on stderr what is missing from a capture.

@@ -3,7 +3,7 @@
 //! depend neither on when that was said nor on how the capture was cut into pieces.
 
 use agentsight_formats::record::{Body, Header, Record, direction, kind};
-use agentsight_formats::{Error, Item, Reader};
+use agentsight_formats::{Error, Item, Piece, Reader};
 use std::collections::HashMap;
 use std::io::{Read, Seek};
 
@@ -39,11 +39,16 @@ impl Ahead {
         }
         while let Some(item) = reader.next_item()? {
             let Item::Piece(piece) = item else { continue };
-            for record in piece.records().map_while(Result::ok).filter(|record| is_wanted(record.header.kind.get())) {
-                self.note(&record);
-            }
+            self.piece(&piece);
         }
         Ok(())
+    }
+
+    /// Looks through a piece.
+    pub fn piece(&mut self, piece: &Piece) {
+        for record in piece.records().map_while(Result::ok).filter(|record| is_wanted(record.header.kind.get())) {
+            self.note(&record);
+        }
     }
 
     fn note(&mut self, record: &Record<'_>) {
@@ -67,7 +72,7 @@ impl Ahead {
         }
     }
 
-    /// To be called after the last file.
+    /// To be called after the last file; of a capture that is still being written, after each piece.
     pub fn done(&mut self) {
         self.uses.values_mut().for_each(|uses| uses.sort_unstable());
     }

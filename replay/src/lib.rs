@@ -4,8 +4,10 @@
 //! One pipeline serves every sink; a sink says which tables it wants, and stages that feed none of them do not run.
 
 mod ahead;
+pub mod analyzers;
 mod body;
 mod bounded;
+pub mod check;
 mod connection;
 mod connections;
 mod conversation;
@@ -19,14 +21,17 @@ mod hello;
 mod http1;
 mod http2;
 mod http_rows;
+pub mod json;
 mod llm;
 mod losses;
 mod message;
+pub mod nearest;
 mod order;
 mod paths;
 mod pipeline;
 mod processes;
 mod recording;
+pub mod span;
 mod sse;
 mod stdio;
 pub mod table;
@@ -89,5 +94,21 @@ pub fn replay<R: Read + Seek>(
     open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
     sink: &mut dyn Sink,
 ) -> Result<Vec<Report>, Error> {
-    pipeline::run(files, open, sink)
+    pipeline::run(files, open, sink, false)
+}
+
+/// As [`replay`], of a recording that is still being written: `open` gives readers that wait at the end of what is there, each
+/// asked for once, and rows come as soon as what they are made of has been flushed.
+///
+/// What would be looked up ahead (which socket a TLS connection has, who is at the other end of a pipe) is known here only if
+/// it was recorded within the second that records are held back; a row that misses it differs from that of a later replay.
+///
+/// # Errors
+/// As those of [`replay`].
+pub fn follow<R: Read + Seek>(
+    files: &[String],
+    open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
+    sink: &mut dyn Sink,
+) -> Result<Vec<Report>, Error> {
+    pipeline::run(files, open, sink, true)
 }

@@ -29,6 +29,11 @@ impl Order {
         self.held.push(Reverse(((time, cpu, seq, self.position), record.to_vec())));
     }
 
+    /// Event time has come this far, whether or not there is a record of it.
+    pub fn advance(&mut self, time: u64) {
+        self.newest = self.newest.max(time);
+    }
+
     /// The next record whose turn has come.
     pub fn pop(&mut self) -> Option<Vec<u8>> {
         let Reverse(((time, ..), _)) = self.held.peek()?;

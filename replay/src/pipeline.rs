@@ -80,13 +80,16 @@ pub(crate) struct Pipeline<'s> {
     last_clocks: Option<Clocks>,
     /// The one that is being read.
     segment: Option<u64>,
+    /// The capture is still being written: what lies ahead is not known.
+    live: bool,
 }
 
-/// Runs the files of a recording through the pipeline; see [`crate::replay`].
+/// Runs the files of a recording through the pipeline; see [`crate::replay`], and if it is `live` [`crate::follow`].
 pub(crate) fn run<R: Read + Seek>(
     files: &[String],
     open: &mut dyn FnMut(usize) -> Result<Reader<R>, formats::Error>,
     sink: &mut dyn Sink,
+    live: bool,
 ) -> Result<Vec<Report>, Error> {
     let wanted = Wanted::of(sink);
     let at = |file: &str| {
@@ -94,7 +97,7 @@ pub(crate) fn run<R: Read + Seek>(
         move |source| Error::Read { file, source }
     };
     let mut ahead = Ahead::default();
-    if wanted.connections || wanted.stdio {
+    if !live && (wanted.connections || wanted.stdio) {
         for (index, file) in files.iter().enumerate() {
             let mut reader = open(index).map_err(at(file))?;
             ahead.read(&mut reader).map_err(at(file))?;
@@ -108,6 +111,7 @@ pub(crate) fn run<R: Read + Seek>(
         let mut reader = open(index).map_err(at(file))?;
         if let Some((wanted, ahead, output)) = prepared.take() {
             pipeline = Some(Pipeline::new(reader.head(), wanted, ahead, output));
+            pipeline.iter_mut().for_each(|pipeline| pipeline.live = live);
         }
         let Some(pipeline) = &mut pipeline else { break };
         pipeline.begin(file, reader.head())?;
@@ -153,6 +157,7 @@ impl<'s> Pipeline<'s> {
             losses: Losses::new(capture_id.clone()),
             last_clocks: Some(start).filter(|clocks| *clocks != Clocks::default()),
             segment: None,
+            live: false,
             capture_id,
         }
     }
@@ -178,9 +183,17 @@ impl<'s> Pipeline<'s> {
             self.segment = Some(piece.segment);
             self.recording.segments += 1;
         }
+        if self.live {
+            self.ahead.piece(piece);
+            self.ahead.done();
+        }
         for record in piece.records().map_while(Result::ok) {
             self.losses.record(&record);
             self.hold(&record);
+        }
+        if self.live {
+            // Whatever happened before the flush is in it: nobody waits for the next event to see the last one.
+            self.order.advance(now.boottime);
         }
         while let Some(record) = self.order.pop() {
             self.record(&record);
