@@ -13,6 +13,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 
+/// Numbers of a golden row and of the row that it became; `None` where one of them is without its like.
+type Pair = (Option<usize>, Option<usize>);
+
 /// Problems of a table that are told; the others are counted.
 const TOLD: usize = 20;
 
@@ -201,12 +204,7 @@ impl<G: BufRead + Seek, S: BufRead + Seek> Files<'_, G, S> {
     }
 
     /// Puts rows together that are without their equals: which became which, and which are only on one side.
-    fn pairs(
-        &mut self,
-        golden: &[usize],
-        seen: &[usize],
-        set: bool,
-    ) -> Result<Vec<(Option<usize>, Option<usize>)>, Error> {
+    fn pairs(&mut self, golden: &[usize], seen: &[usize], set: bool) -> Result<Vec<Pair>, Error> {
         if golden.len() * seen.len() > MAX_COMPARED || !set && golden.len() == seen.len() {
             let rows = 0..golden.len().max(seen.len());
             return Ok(rows.map(|row| (golden.get(row).copied(), seen.get(row).copied())).collect());
