@@ -22,7 +22,7 @@ why_no_ebpf() {
     [[ $(uname -s) == Linux ]] || { echo "eBPF is a part of Linux, and this is $(uname -s)"; return; }
     [[ $(id -u) == 0 ]] || { echo "recording takes root, and this is user $(id -un)"; return; }
     IFS=.- read -r -a kernel < <(uname -r)
-    ((kernel[0] * 1000 + kernel[1] >= 5008)) || { echo "the kernel is $(uname -r), older than 5.8"; return; }
+    ((kernel[0] * 1000 + kernel[1] >= 5015)) || { echo "the kernel is $(uname -r), older than 5.15"; return; }
     [[ -r /sys/kernel/btf/vmlinux ]] || { echo "the kernel has no BTF: /sys/kernel/btf/vmlinux is not there"; return; }
     caps=$(sed -n 's/^CapEff:[[:space:]]*/0x/p' /proc/self/status) # 21 is CAP_SYS_ADMIN
     (((caps >> 21) & 1)) || echo "this root has no CAP_SYS_ADMIN: it is a container's"

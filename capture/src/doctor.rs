@@ -3,7 +3,7 @@
 
 use crate::kernel::{self, Attach, Kernel, Settings};
 use crate::prober::{self, Prober};
-use crate::{DEFAULT_RING, Stdio, libraries, preflight, tracepoints};
+use crate::{DEFAULT_RING, Stdio, libraries, preflight, procfs, tracepoints};
 use std::mem::MaybeUninit;
 use std::path::Path;
 
@@ -140,12 +140,14 @@ fn system_calls() -> Check {
 }
 
 fn cgroups() -> Check {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return Check::works("--cgroup, --container", "cgroup2 is mounted");
+    match procfs::cgroup_root() {
+        Some(root) => Check::works("--cgroup, --container", format!("cgroup2 at {}", root.display())),
+        None => {
+            let way_out =
+                "--container records what runs in it now, not what is started from outside; name processes with --pid";
+            Check::limited("--cgroup, --container", "cgroup2 is not mounted", way_out)
+        }
     }
-    let way_out =
-        "--container records what runs in it now, not what is started from outside; name processes with --pid";
-    Check::limited("--cgroup, --container", "no cgroup2 at /sys/fs/cgroup", way_out)
 }
 
 /// Where the resolver's answers are kept.

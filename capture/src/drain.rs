@@ -1,30 +1,36 @@
 //! Copies records out of the ring, in batches, and does nothing else that takes time.
 
 use crate::Error;
+use crate::kernel::Ring;
 use crate::session::Event;
 use agentsight_formats::record::{Body, Header, Record, kind, padded_len};
-use libbpf_rs::{MapHandle, RingBufferBuilder};
+use libbpf_rs::RingBufferBuilder;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
+use std::io::PipeReader;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender};
-use std::time::Duration;
 use zerocopy::FromBytes;
 
 /// Bytes of records that are handed over at once.
 const BATCH: usize = 1 << 20;
 
-/// The kernel side wakes us when much is waiting; this often we look anyway.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// The kernel side wakes us when much is waiting; this often, in milliseconds, we look anyway.
+const INTERVAL: u16 = 100;
 
-/// Drains the ring until `stop` is set and the ring is empty. The batches go to `records`; what the session has to act on
-/// goes to `events`.
+/// When nothing has come for so many of these, we sleep for as long as nothing comes.
+const QUIET: u32 = 10;
+
+/// Drains the ring until the other end of `stop` is closed and the ring is empty. The batches go to `records`; what the session
+/// has to act on goes to `events`.
 ///
 /// # Errors
 /// When the ring cannot be mapped or polled.
 pub(crate) fn run(
-    ring: &MapHandle,
-    stop: &AtomicBool,
+    ring: &Ring,
+    stop: &PipeReader,
     records: &SyncSender<Vec<u8>>,
     events: &Sender<Event>,
 ) -> Result<(), Error> {
@@ -37,7 +43,7 @@ pub(crate) fn run(
     };
     let mut builder = RingBufferBuilder::new();
     builder
-        .add(ring, |record| {
+        .add(&ring.map, |record| {
             append(&mut batch.borrow_mut(), record, events);
             if batch.borrow().len() >= BATCH {
                 hand_over();
@@ -45,24 +51,35 @@ pub(crate) fn run(
             0
         })
         .map_err(Error::Load)?;
-    let ring = builder.build().map_err(Error::Load)?;
+    let buffer = builder.build().map_err(Error::Load)?;
+    // SAFETY: the descriptor is the buffer's, which lives longer.
+    let waiting = unsafe { BorrowedFd::borrow_raw(buffer.epoll_fd()) };
+    let mut quiet = 0;
     loop {
-        let last = stop.load(Ordering::Acquire);
-        if last {
-            ring.consume().map_err(Error::Load)?;
-        } else if let Err(error) = ring.poll(INTERVAL)
-            && error.kind() != libbpf_rs::ErrorKind::Interrupted
-        {
-            return Err(Error::Load(error));
+        let mut timeout = PollTimeout::from(INTERVAL);
+        if quiet == QUIET {
+            ring.fall_asleep().map_err(Error::Load)?;
+            timeout = PollTimeout::NONE;
         }
+        // What came before that wakes nobody.
+        buffer.consume().map_err(Error::Load)?;
+        if !batch.borrow().is_empty() {
+            timeout = PollTimeout::ZERO;
+        }
+        let mut ready = [PollFd::new(waiting, PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::system("wait for the ring")(errno)),
+        }
+        let stopped = ready[1].revents().is_some_and(|events| !events.is_empty());
+        buffer.consume().map_err(Error::Load)?;
+        quiet = if batch.borrow().is_empty() { (quiet + 1).min(QUIET) } else { 0 };
         if !batch.borrow().is_empty() {
             hand_over();
         }
-        if last {
+        if stopped {
             return Ok(());
         }
-        // What is below the wake-up mark when poll returns at its timeout.
-        ring.consume().map_err(Error::Load)?;
     }
 }
 

@@ -54,6 +54,10 @@ pub enum Error {
     User { user: String, source: io::Error },
     #[error("the kernel refused the eBPF programs: {0}; is it locked down, or does a container hide bpf(2)?")]
     Load(#[source] libbpf_rs::Error),
+    #[error(
+        "the tracepoints of system calls cannot be used: {0}; run it as root, or have root mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
+    )]
+    Tracefs(#[source] io::Error),
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
 }

@@ -139,7 +139,7 @@ impl Kernel<'_> {
     /// When a tracepoint is not to be had.
     pub(crate) fn attach(&mut self, settings: &Settings) -> Result<Vec<Link>, Error> {
         let progs = &self.skel.progs;
-        let mut links = tracepoints::attach(progs).map_err(Error::Load)?;
+        let mut links = tracepoints::attach(progs)?;
         let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit];
         if !settings.comms.is_empty() {
             life.push(&progs.on_rename);
@@ -192,9 +192,26 @@ impl Kernel<'_> {
     ///
     /// # Errors
     /// When the system refuses another descriptor.
-    pub(crate) fn maps(&self) -> Result<(MapHandle, Drops), Error> {
+    pub(crate) fn maps(&self) -> Result<(Ring, Drops), Error> {
         let handle = |map| MapHandle::try_from(map).map_err(Error::Load);
-        Ok((handle(&self.skel.maps.ring)?, Drops { map: handle(&self.skel.maps.drops)? }))
+        let ring = Ring { map: handle(&self.skel.maps.ring)?, asleep: handle(&self.skel.maps.asleep)? };
+        Ok((ring, Drops { map: handle(&self.skel.maps.drops)? }))
+    }
+}
+
+/// Where the records come from.
+pub(crate) struct Ring {
+    pub map: MapHandle,
+    asleep: MapHandle,
+}
+
+impl Ring {
+    /// Asks the kernel side to wake whoever polls with the next record.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn fall_asleep(&self) -> libbpf_rs::Result<()> {
+        self.asleep.update(&0u32.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY)
     }
 }
 

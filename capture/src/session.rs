@@ -2,7 +2,7 @@
 
 use crate::drain;
 use crate::error::Error;
-use crate::kernel::{self, Kernel, Settings};
+use crate::kernel::{self, Kernel, Ring, Settings};
 use crate::metrics::{self, Sampler};
 use crate::output::Output;
 use crate::prober::{Prober, note_record};
@@ -16,10 +16,11 @@ use agentsight_formats::Metadata;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::PipeWriter;
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -97,7 +98,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     privilege::drop_unneeded(kernel.attach, options.rotates())?;
     let (events, inbox) = channel();
     signals::forward(&signals, events.clone())?;
-    let threads = Threads::start(recorder, ring, &events);
+    let threads = Threads::start(recorder, ring, &events)?;
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();
     prober.warm_up = Some(warm_up);
@@ -368,29 +369,30 @@ fn wait_for_command(inbox: &Receiver<Event>) {
 /// The threads that drain the ring and write the file.
 struct Threads {
     batches: SyncSender<Vec<u8>>,
-    stop: Arc<AtomicBool>,
+    /// Closed to end it.
+    stop: PipeWriter,
     drain: JoinHandle<Result<(), Error>>,
     recorder: JoinHandle<Result<Written, Error>>,
 }
 
 impl Threads {
-    fn start(recorder: Recorder, ring: libbpf_rs::MapHandle, events: &Sender<Event>) -> Threads {
+    fn start(recorder: Recorder, ring: Ring, events: &Sender<Event>) -> Result<Threads, Error> {
         let (batches, queue) = sync_channel(QUEUED_BATCHES);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, stop) = std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source })?;
         let drain = thread::spawn({
-            let (batches, events, stop) = (batches.clone(), events.clone(), stop.clone());
-            move || drain::run(&ring, &stop, &batches, &events).inspect_err(|_| drop(events.send(Event::Failed)))
+            let (batches, events) = (batches.clone(), events.clone());
+            move || drain::run(&ring, &stopped, &batches, &events).inspect_err(|_| drop(events.send(Event::Failed)))
         });
         let recorder = thread::spawn({
             let events = events.clone();
             move || recorder.run(&queue).inspect_err(|_| drop(events.send(Event::Failed)))
         });
-        Threads { batches, stop, drain, recorder }
+        Ok(Threads { batches, stop, drain, recorder })
     }
 
     /// Takes what is left in the ring, and closes the file.
     fn stop(self) -> Result<Written, Error> {
-        self.stop.store(true, Ordering::Release);
+        drop(self.stop);
         let drained = join(self.drain, "drain the ring");
         drop(self.batches);
         let written = join(self.recorder, "write the capture");

@@ -33,6 +33,10 @@ enum Repeated {
     Hello(u64, u16),
     /// The socket of a connection.
     Bind(u64),
+    /// That a process uses an end of a pipe or local socket.
+    Endpoint(u32, u64, u16),
+    /// What a process had open when its recording began.
+    Descriptor(u32, i32),
 }
 
 #[derive(Clone, Default)]
@@ -139,11 +143,9 @@ impl State {
             }
             Body::Socket { socket, .. } => {
                 self.repeat(Repeated::Socket(socket.socket_id.get()), record);
-                if let Some((_, bytes)) = self.repeated.get_mut(&Repeated::Socket(socket.socket_id.get())) {
-                    let at = offset_of!(record::Socket, op);
-                    bytes[at..at + 2].copy_from_slice(&socket_op::USE.to_le_bytes());
-                }
             }
+            Body::Endpoint(end) => self.repeat(Repeated::Endpoint(tgid, end.object.get(), end.direction.get()), record),
+            Body::Descriptor { descriptor, .. } => self.repeat(Repeated::Descriptor(tgid, descriptor.fd.get()), record),
             Body::SocketData { data, .. } if data.content.get() == record::socket_content::TLS_HELLO => {
                 self.opaque.hello(tgid, data.socket_id.get());
                 self.repeat(Repeated::Hello(data.socket_id.get(), data.direction.get()), record);
@@ -293,7 +295,7 @@ mod tests {
         let snapshot = state.snapshot();
         let record = record::records(&snapshot).next().unwrap().unwrap();
         let Body::Socket { socket: said, .. } = record.body().unwrap() else { panic!("{record:?}") };
-        assert_eq!((said.socket_id.get(), said.op.get()), (7, socket_op::USE));
+        assert_eq!((said.socket_id.get(), said.op.get()), (7, socket_op::CONNECT));
         assert_eq!(said.header.cpu.get(), CAPTURER_CPU);
         state.apply(&socket(10, 7, socket_op::CLOSE));
         assert!(state.snapshot().is_empty());

@@ -101,19 +101,9 @@ fn is_named(pid: u32, names: &[String], comms: &[Comm]) -> bool {
     names.iter().any(|name| file_name == name.as_str()) || procfs::comms(pid).any(|name| comms.contains(&comm(&name)))
 }
 
-/// Where cgroup2 is mounted.
-fn cgroup_root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (folder, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(folder))
-    })
-}
-
 /// The folder of a cgroup that is named by its path in the file system, or below where cgroup2 is mounted.
 fn cgroup_folder(path: &Path) -> Result<PathBuf, Error> {
-    let root = cgroup_root().ok_or(Error::NoCgroup2)?;
+    let root = procfs::cgroup_root().ok_or(Error::NoCgroup2)?;
     let folder =
         if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
     if folder.join("cgroup.procs").exists() { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root }) }

@@ -3,6 +3,7 @@
 //! Only these calls cost anything; a tracepoint of all system calls would cost every program on the machine four times as
 //! much. Which calls a machine has depends on its architecture: arm64 has no `open`.
 
+use crate::Error;
 use agentsight_bpf::AgentsightProgs;
 use agentsight_formats::record::{direction, file_op, socket_op};
 use libbpf_rs::{Link, PerfEventOpts, ProgramMut};
@@ -112,12 +113,12 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
 ///
 /// # Errors
 /// When the kernel has no tracepoints of system calls, or they may not be used.
-pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> libbpf_rs::Result<Vec<Link>> {
-    let tracefs = Tracefs::open()?;
+pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
+    let tracefs = Tracefs::open().map_err(Error::Tracefs)?;
     let mut links = Vec::new();
     for &(name, watcher, cookie) in TRACEPOINTS {
         // Calls that this architecture, or a kernel of this age, does not have.
-        let Some(id) = tracefs.id_of(name)? else { continue };
+        let Some(id) = tracefs.id_of(name).map_err(Error::Tracefs)? else { continue };
         let program: &ProgramMut<'_> = match watcher {
             Watcher::File => &progs.on_file,
             Watcher::Map => &progs.on_mmap,
@@ -128,15 +129,15 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> libbpf_rs::Result<Vec<Link>
             Watcher::Close => &progs.on_close,
             Watcher::Dup => &progs.on_dup,
         };
-        let event = open_event(id)?;
+        let event = open_event(id).map_err(Error::Tracefs)?;
         let options = PerfEventOpts { cookie, ..PerfEventOpts::default() };
-        links.push(program.attach_perf_event_with_opts(event.as_raw_fd(), options)?);
+        links.push(program.attach_perf_event_with_opts(event.as_raw_fd(), options).map_err(Error::Load)?);
         // The link closes the event when it goes.
         std::mem::forget(event);
     }
     if links.is_empty() {
         let none = "no tracepoints of system calls (CONFIG_FTRACE_SYSCALLS)";
-        return Err(io::Error::new(io::ErrorKind::NotFound, none).into());
+        return Err(Error::Tracefs(io::Error::new(io::ErrorKind::NotFound, none)));
     }
     Ok(links)
 }

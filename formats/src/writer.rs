@@ -12,6 +12,8 @@ use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 /// the best dictionary there is.
 const LEVEL: i32 = 1;
 const WINDOW_LOG: u32 = 23;
+/// Level 1 has 14: with 16, text that hardly repeats takes half the space and less time, and conversations stay as they are.
+const HASH_LOG: u32 = 16;
 
 /// Writes records into segments. The caller decides when to flush and when to begin a new segment.
 pub struct Writer<W> {
@@ -43,6 +45,7 @@ impl<W: Write> Writer<W> {
     pub fn new(out: W, head: &Head) -> Result<Self, Error> {
         let mut encoder = Encoder::new(LEVEL)?;
         encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+        encoder.set_parameter(CParameter::HashLog(HASH_LOG))?;
         encoder.set_parameter(CParameter::ChecksumFlag(true))?;
         let mut writer = Writer {
             out,

@@ -33,6 +33,9 @@ impl Write for Capped {
     }
 }
 
+/// Codings that show themselves, by what they start with (RFC 1952, 2.3.1; RFC 8878, 3.1.1).
+const SHOWN: [(&str, &[u8]); 2] = [("gzip", b"\x1f\x8b\x08"), ("zstd", b"\x28\xb5\x2f\xfd")];
+
 enum Coding {
     Identity(Capped),
     Gzip(Box<flate2::write::MultiGzDecoder<Capped>>),
@@ -79,6 +82,8 @@ pub(crate) enum BodyState {
     Cut,
     TooLarge,
     Undecodable,
+    /// The bodies are whole, but header fields of the exchange are unknown; a coding of the body may be among them.
+    UnknownFields,
 }
 
 impl BodyState {
@@ -89,6 +94,7 @@ impl BodyState {
             BodyState::Cut => "cut",
             BodyState::TooLarge => "too_large",
             BodyState::Undecodable => "undecodable",
+            BodyState::UnknownFields => "unknown_fields",
         }
     }
 }
@@ -98,6 +104,8 @@ pub(crate) struct Body {
     codings: Option<Vec<Coding>>,
     /// `deflate` may be zlib or raw: the first byte tells.
     names: Vec<String>,
+    /// The first bytes of a body whose coding is not known, while they may be those of one that shows itself.
+    unsure: Option<Vec<u8>>,
     /// Bytes on the wire, gaps included.
     pub wire_len: u64,
     /// Decoded bytes; as they came where they cannot be decoded.
@@ -115,7 +123,20 @@ impl Body {
             .map(|name| name.trim().to_ascii_lowercase())
             .filter(|name| !name.is_empty() && name != "identity")
             .collect();
-        Body { codings: None, names, wire_len: 0, data: Vec::new(), raw: Vec::new(), state: BodyState::Complete }
+        Body {
+            codings: None,
+            names,
+            unsure: None,
+            wire_len: 0,
+            data: Vec::new(),
+            raw: Vec::new(),
+            state: BodyState::Complete,
+        }
+    }
+
+    /// A body whose coding is not known: gzip and zstd are known by their first bytes.
+    pub fn of_unknown_coding() -> Self {
+        Body { unsure: Some(Vec::new()), ..Body::new(None) }
     }
 
     pub fn fail(&mut self, state: BodyState) {
@@ -127,6 +148,18 @@ impl Body {
     /// Takes bytes; returns what they decode to, which is also added to [`Body::data`].
     pub fn push(&mut self, bytes: &[u8]) -> &[u8] {
         self.wire_len += bytes.len() as u64;
+        let Some(mut first) = self.unsure.take() else { return self.push_known(bytes) };
+        first.extend_from_slice(bytes);
+        let shown = SHOWN.iter().find(|(_, start)| first.starts_with(start));
+        if shown.is_none() && SHOWN.iter().any(|(_, start)| start.starts_with(&first)) {
+            self.unsure = Some(first);
+            return &[];
+        }
+        self.names.extend(shown.map(|(name, _)| (*name).to_owned()));
+        self.push_known(&first)
+    }
+
+    fn push_known(&mut self, bytes: &[u8]) -> &[u8] {
         let start = self.data.len();
         if matches!(self.state, BodyState::Complete | BodyState::Gap) || self.names.is_empty() {
             match self.decode(bytes) {
@@ -142,6 +175,9 @@ impl Body {
 
     /// Bytes that are missing. A compressed body cannot be decoded any further.
     pub fn gap(&mut self, len: u64) {
+        if let Some(first) = self.unsure.take() {
+            self.push_known(&first);
+        }
         self.wire_len += len;
         self.fail(BodyState::Gap);
         if !self.names.is_empty() {
@@ -149,8 +185,25 @@ impl Body {
         }
     }
 
+    /// Bytes of memory that it takes, decoders aside.
+    pub fn held(&self) -> usize {
+        self.data.len() + self.raw.len()
+    }
+
+    /// Keeps no more than there is, since others take too much. Returns how many bytes of memory that gives back.
+    pub fn give_up(&mut self) -> usize {
+        self.fail(BodyState::TooLarge);
+        self.names.clear();
+        self.unsure = None;
+        self.codings = Some(Vec::new());
+        std::mem::take(&mut self.raw).len()
+    }
+
     /// The end of the body: what cannot be decoded is kept as it came.
     pub fn finish(&mut self) {
+        if let Some(first) = self.unsure.take() {
+            self.push_known(&first);
+        }
         if self.state == BodyState::Undecodable && self.data.is_empty() {
             self.data = std::mem::take(&mut self.raw);
         }
@@ -167,7 +220,7 @@ impl Body {
             None => self.codings.insert(codings(&self.names, bytes[0])?),
         };
         if codings.is_empty() {
-            // After a gap in a compressed body.
+            // After a gap in a compressed body, or it was given up.
             return Ok(Vec::new());
         }
         let mut bytes = bytes.to_vec();

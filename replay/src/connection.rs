@@ -4,7 +4,8 @@
 //! library, or of one direction where TLS is seen below its connections (AWS-LC). What carries the HTTP of a connection depends
 //! on it: the two directions of AWS-LC are halves of one conversation; two objects of OpenSSL are two.
 
-use crate::exchange::{self, Context, Exchange};
+use crate::conversation::Conversation;
+use crate::exchange::{Context, Exchange};
 use crate::hello::Hello;
 use crate::processes::{signed, text};
 use crate::table::Timestamp;
@@ -59,7 +60,7 @@ struct Carrier {
     of: Carrying,
     tgid: u32,
     proc_id: i64,
-    http: exchange::Connection,
+    http: Conversation,
 }
 
 impl Carrier {
@@ -230,7 +231,9 @@ impl Connection {
     ) {
         let of = placed.of;
         let at = self.carriers.iter().position(|carrier| carrier.of == of).unwrap_or_else(|| {
-            self.carriers.push(Carrier { of, tgid, proc_id, http: exchange::Connection::default() });
+            let agreed = self.chosen.as_deref() == Some("h2");
+            let http = if agreed { Conversation::http2() } else { Conversation::default() };
+            self.carriers.push(Carrier { of, tgid, proc_id, http });
             self.carriers.len() - 1
         });
         let Some(carrier) = self.carriers.get_mut(at) else { return };
@@ -246,7 +249,7 @@ impl Connection {
         if uncaptured > 0 && placed.late == 0 {
             carrier.http.gap(side, ts, uncaptured, context, &mut exchanges);
         }
-        if carrier.http.http2 {
+        if carrier.http.is_http2() {
             self.seen = Some("h2");
         }
         done.extend(carrier.finished(exchanges));

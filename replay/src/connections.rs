@@ -283,7 +283,7 @@ impl Connections {
         for Finished { mut exchange, scheme, proc_id } in finished {
             connection.seen.get_or_insert("http/1.1");
             if let (None, Some(head)) = (&connection.host, &exchange.request) {
-                connection.host = head.field("host").map(|host| http_rows::without_port(host).to_owned());
+                connection.host = head.host().map(|host| http_rows::without_port(host).to_owned());
             }
             if output.wants(tables::StreamEvent::TABLE) {
                 http_rows::events(&self.capture_id, &exchange, output);

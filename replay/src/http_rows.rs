@@ -39,6 +39,7 @@ pub(crate) fn exchange(
 ) {
     let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
     let (path, query) = request.map(|head| split_target(&head.target)).unwrap_or_default();
+    let method = request.map(|head| head.method.clone()).filter(|method| !method.is_empty());
     let field = |head: Option<&crate::message::Head>, name| head.and_then(|head| head.field(name)).map(str::to_owned);
     let version = response.or(request).map(|head| head.version.clone()).unwrap_or_default();
     let row = tables::Http {
@@ -48,12 +49,12 @@ pub(crate) fn exchange(
         stream_id: exchange.stream_id,
         proc_id,
         protocol_version: version,
-        method: request.map(|head| head.method.clone()),
+        method,
         scheme: scheme.to_owned(),
-        server_address: field(request, "host"),
+        server_address: request.and_then(|head| head.host()).map(str::to_owned),
         path,
         query,
-        status_code: response.map(|head| head.status.into()),
+        status_code: response.map(|head| head.status.into()).filter(|status| *status != 0),
         request_ts: request.map(|head| head.ts),
         response_ts: response.map(|head| head.ts),
         end_ts: exchange.end_ts,
@@ -75,8 +76,11 @@ pub(crate) fn exchange(
     exchange.response_body.data = row.response_body.unwrap_or_default();
 }
 
-/// Path and query of a request target, which may be a whole URL.
+/// Path and query of a request target, which may be a whole URL, or (HTTP/2) missing.
 fn split_target(target: &str) -> (Option<String>, Option<String>) {
+    if target.is_empty() {
+        return (None, None);
+    }
     let path = match target.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => target,

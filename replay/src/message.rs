@@ -46,12 +46,17 @@ impl Kind {
 pub(crate) struct Head {
     /// First byte of the message.
     pub ts: Timestamp,
-    /// `1.0` or `1.1`.
+    /// `1.0`, `1.1` or `2.0`.
     pub version: String,
+    /// Empty where it is unknown, as are the others.
     pub method: String,
     pub target: String,
+    /// 0 where it is unknown.
     pub status: u16,
+    /// Of HTTP/2 the pseudo-header fields, too.
     pub fields: Vec<(String, String)>,
+    /// How many fields there are besides, which are unknown (HTTP/2).
+    pub unknown_fields: u32,
 }
 
 impl Head {
@@ -60,12 +65,18 @@ impl Head {
         self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// The host that a request names.
+    pub fn host(&self) -> Option<&str> {
+        self.field(":authority").or_else(|| self.field("host"))
+    }
+
     /// Whether the body is a stream of server-sent events.
     pub fn is_event_stream(&self) -> bool {
         self.field("content-type").is_some_and(|media| media.trim_start().starts_with("text/event-stream"))
     }
 
-    fn has_token(&self, name: &str, token: &str) -> bool {
+    /// Whether a list, which may be in several fields, has this item.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
         let values = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         values.flat_map(|(_, value)| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
     }
@@ -86,6 +97,8 @@ pub(crate) enum Part {
     Cut,
     /// From here on the connection speaks something else.
     Upgraded,
+    /// Bytes of that something else.
+    Beyond(Vec<u8>),
     /// The place in the stream is lost; a message that was open has no end.
     Lost,
 }
@@ -146,7 +159,11 @@ impl Parser {
                     parts.push(Part::Body(rest.to_vec()));
                     rest.len()
                 }
-                State::Upgraded | State::Lost => rest.len(),
+                State::Upgraded => {
+                    parts.push(Part::Beyond(rest.to_vec()));
+                    rest.len()
+                }
+                State::Lost => rest.len(),
             };
             rest = rest.get(taken..).unwrap_or_default();
         }
@@ -360,6 +377,7 @@ mod tests {
                     Some(last) if last.starts_with('=') => last.push_str(&String::from_utf8_lossy(&bytes)),
                     _ => seen.push(format!("={}", String::from_utf8_lossy(&bytes))),
                 },
+                Part::Beyond(_) => {}
                 other => seen.push(format!("{other:?}")),
             }
         }

@@ -83,3 +83,68 @@ fn a_process_that_is_not_recorded_leaves_no_plaintext() {
     assert_eq!(query(&folder, "SELECT count(*) AS n FROM tls_data"), [serde_json::json!({"n": 0})]);
     assert_eq!(query(&folder, "SELECT count(*) AS n FROM execs"), [serde_json::json!({"n": 1})]);
 }
+
+/// Makes an authority and a certificate for localhost that it signed: rustls takes no certificate that is its own authority.
+fn authority(folder: &TempDir) {
+    let script = "
+        ec='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+        openssl req -x509 $ec -days 2 -subj /CN=authority -addext basicConstraints=critical,CA:TRUE -keyout ca.key -out ca.pem
+        openssl req $ec -subj /CN=localhost -keyout key.pem -out request.pem
+        printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' >extensions
+        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out cert.pem";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(folder).stderr(Stdio::null()).status();
+    assert!(made.unwrap().success());
+}
+
+/// Answers every request with its path, over TLS; says its port.
+const SERVER: &str = r#"
+import http.server, ssl
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = f"<html>{self.path}</html>".encode()
+        self.send_response(200); self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("cert.pem", "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()"#;
+
+#[test]
+fn a_rust_program_without_symbols_is_seen_below_its_tls() {
+    let Some(folder) = support::folder() else { return };
+    // uv: rustls over AWS-LC, stripped. It asks for a package that is not there.
+    let script =
+        "pip download -q --no-deps --disable-pip-version-check uv==0.13.9 && python3 -m zipfile -e uv-*.whl . &&
+        mv uv-*.data/scripts/uv program && chmod +x program";
+    assert!(Command::new("sh").args(["-ec", script]).current_dir(&folder).status().unwrap().success());
+    authority(&folder);
+    let mut server = Command::new("python3")
+        .args(["-c", SERVER])
+        .current_dir(&folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let index = format!("https://localhost:{}/simple", port.trim());
+    let output = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-o", "run.asc", "--", "./program", "pip", "install", "--no-cache", "--target", "x"])
+        .args(["--index-url", &index, "no-such-package"])
+        .env("SSL_CERT_FILE", "ca.pem")
+        .output()
+        .unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let sql = "SELECT path, text(response_body) AS body, body_state, tls_library, role, server_name, peer_port
+        FROM http JOIN connections USING (conn_id)";
+    let expected = serde_json::json!({"path": "/simple/no-such-package/", "body": "<html>/simple/no-such-package/</html>",
+        "body_state": "complete", "tls_library": "aws-lc", "role": "client", "server_name": "localhost",
+        "peer_port": port.trim().parse::<i64>().unwrap()});
+    assert_eq!(query(&folder, sql), [expected]);
+}

@@ -13,7 +13,10 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
-/* Bytes waiting in the ring from which on the capturer is woken; below, it looks by itself ten times a second. */
+/*
+ * Bytes waiting in the ring from which on the capturer is woken; below, it looks by itself ten times a second. When nothing has
+ * come for a while it sleeps longer, and says so: then the next record wakes it.
+ */
 const volatile u64 wake_bytes = 1 << 20;
 /* Size of a page, for max RSS. */
 const volatile u64 page_size = 4096;
@@ -153,9 +156,22 @@ static __always_inline bool first_execution(struct file *file)
 	return !bpf_map_update_elem(&programs, &key, &yes, BPF_NOEXIST);
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} asleep SEC(".maps");
+
 /* Waking the capturer on every record would cost more than the record. */
 static __always_inline u64 wake_flags(void)
 {
+	u32 zero = 0, *sleeps = bpf_map_lookup_elem(&asleep, &zero);
+
+	if (sleeps && *sleeps) {
+		*sleeps = 0;
+		return BPF_RB_FORCE_WAKEUP;
+	}
 	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 

@@ -22,6 +22,8 @@ enum content {
 	CONTENT_OTHER = 1,
 	CONTENT_TLS = 2,
 	CONTENT_HTTP = 3,
+	/* Through a proxy, which is asked with HTTP's CONNECT: TLS may follow. */
+	CONTENT_TUNNEL = 4,
 };
 
 struct socket_state {
@@ -295,6 +297,12 @@ static __always_inline bool is_dns(struct sock *sk, const struct io *io)
 /* Four letters as the first bytes of a connection have them. */
 #define LETTERS(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
 
+/* A handshake record of TLS: 22, 3, minor version. */
+static __always_inline bool is_hello(u32 start)
+{
+	return (start & 0xffff) == LETTERS(22, 3, 0, 0);
+}
+
 static __always_inline u8 content_of(u32 start)
 {
 	switch (start) {
@@ -309,10 +317,9 @@ static __always_inline u8 content_of(u32 start)
 	case LETTERS('P', 'R', 'I', ' '):
 		return CONTENT_HTTP;
 	}
-	/* A handshake record of TLS: 22, 3, minor version. */
-	if ((start & 0xffff) == LETTERS(22, 3, 0, 0))
-		return CONTENT_TLS;
-	return CONTENT_OTHER;
+	if (start == LETTERS('C', 'O', 'N', 'N'))
+		return CONTENT_TUNNEL;
+	return is_hello(start) ? CONTENT_TLS : CONTENT_OTHER;
 }
 
 static __always_inline void emit_plain(struct socket_state *state, const struct io *io, u64 offset)
@@ -336,21 +343,27 @@ static __always_inline void emit_plain(struct socket_state *state, const struct 
 
 static __always_inline void stream_io(struct socket_state *state, const struct target *target, const struct io *io, u64 offset)
 {
+	bool first = !offset;
 	u32 start = 0;
 	u64 buffer;
 
-	if (state->content == CONTENT_UNKNOWN) {
+	if (state->content == CONTENT_UNKNOWN || state->content == CONTENT_TUNNEL) {
 		buffer = first_buffer(io);
 		if (buffer)
 			bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
-		state->content = content_of(start);
+		if (state->content == CONTENT_UNKNOWN)
+			state->content = content_of(start);
+		else if (is_hello(start)) {
+			state->content = CONTENT_TLS;
+			first = true;
+		}
 	}
 	if (state->content == CONTENT_HTTP) {
 		if (want_plain)
 			emit_plain(state, io, offset);
 		return;
 	}
-	if (state->content == CONTENT_TLS && !offset && want_net)
+	if (state->content == CONTENT_TLS && first && want_net)
 		emit_socket_data(state, io, ASC_CONTENT_TLS_HELLO, io->len);
 	if (io->direction == ASC_SENT)
 		socket_sent(target, state->id, io->len);

@@ -13,6 +13,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 
+/// Numbers of a golden row and of the row that it became; `None` where one of them is without its like.
+type Pair = (Option<usize>, Option<usize>);
+
 /// Problems of a table that are told; the others are counted.
 const TOLD: usize = 20;
 

@@ -6,7 +6,6 @@ mod openai_chat;
 
 use crate::body::BodyState;
 use crate::exchange::Exchange;
-use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
 use serde_json::Value;
@@ -96,7 +95,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
     let api = APIS.iter().find(|api| (api.recognise)(exchange, path, request.as_ref()))?;
     let response = exchange.response.as_ref();
-    let streamed = response.is_some_and(Head::is_event_stream);
+    let streamed = exchange.is_event_stream();
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(&exchange.events),
@@ -113,7 +112,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let row = LlmCall {
         http_id: exchange.http_id,
         wire_api: api.wire_api,
-        provider_name: (api.provider)(head.field("host").unwrap_or_default()),
+        provider_name: (api.provider)(head.host().unwrap_or_default()),
         operation_name: "chat",
         request_model: request_text("model"),
         response_model: answer.response_model,
@@ -127,7 +126,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         end_ts,
         duration_ns: since(start_ts, end_ts),
         ttfc_ns: since(start_ts, answer.first_chunk_ts),
-        status_code: response.map(|head| head.status.into()),
+        status_code: response.map(|head| head.status.into()).filter(|status| *status != 0),
         error_type: answer
             .error_type
             .or_else(|| response.filter(|head| head.status >= 400).map(|head| head.status.to_string())),

@@ -12,13 +12,13 @@ table! {
         http_id: i64,
         /// The connection.
         conn_id: i64,
-        /// Number of the request on its connection, from 1 (HTTP/1).
+        /// Number of the request on its connection, from 1 (HTTP/1); number of its stream (HTTP/2).
         stream_id: i64,
         /// The process.
         proc_id: i64,
-        /// `1.0` or `1.1`.
+        /// `1.0`, `1.1` or `2.0`.
         protocol_version: String [otel = "network.protocol.version"],
-        /// Request method; null when the request is missing from the capture.
+        /// Request method; null when the request is missing from the capture, or the field is unknown.
         method: Option<String> [otel = "http.request.method"],
         /// `https`, or `http` without TLS.
         scheme: String [otel = "url.scheme"],
@@ -46,17 +46,17 @@ table! {
         response_content_type: Option<String>,
         /// Content-Encoding of the response.
         content_encoding: Option<String>,
-        /// Request header fields in order, as a JSON array of [name, value].
+        /// Request header fields in order, as a JSON array of [name, value]; of HTTP/2 with `:method` and its like, without those that are unknown.
         request_headers: Option<String>,
-        /// Response header fields in order, as a JSON array of [name, value].
+        /// Response header fields in order, as the request's.
         response_headers: Option<String>,
         /// Request body, content encoding removed.
         request_body: Option<Vec<u8>>,
         /// Response body, content encoding removed.
         response_body: Option<Vec<u8>>,
-        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing), `cut` (the stream ends inside), `too_large`, `undecodable`.
+        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing), `cut` (the stream ends inside), `too_large`, `undecodable`; or `unknown_fields`: the bodies are whole, but header fields are not known, for HTTP/2's table of them was not seen from its start.
         body_state: &'static str,
-        /// How the exchange ended: `response`, `close` (the response ends with the connection), `no_response`, `upgrade`, `capture_end`.
+        /// How the exchange ended: `response`, `close` (the response ends with the connection), `no_response`, `upgrade`, `reset` (one side gave the stream up), `limit` (too many streams were open), `capture_end`.
         end_reason: &'static str,
     }
 }

@@ -1,6 +1,9 @@
 //! What the tests on the real kernel share. Where eBPF is not to be had they say so and pass; with AGENTSIGHT_EBPF=required
 //! (scripts/test sets it on a machine that has it) they fail instead.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use serde_json::Value;
 use std::io::BufRead;
 use std::os::unix::fs::MetadataExt;
