@@ -24,12 +24,19 @@ EXAMPLES:
     agentsight replay --follow run.asc
     agentsight replay --list";
 
+// Lines end in a backslash where the paragraph goes on: they are wrapped for the terminal.
 const EXIT_STATUS: &str = "\
-A row comes with the event that completes it; what the capture leaves open comes at its end. The first line names what the
-rows depend on besides the capture. Nothing else does: no clock, time zone, locale, network or number of threads.
+A row comes when it is complete: a process at its exit, a tool call at the end of the model call that carries its result, \
+what the capture leaves open at its end. The first line names what the rows depend on besides the capture. They depend on \
+nothing else: no clock, time zone, locale, network or number of threads. Bytes are text where they are UTF-8, else \
+{\"hex\": \"…\"}.
 
-Golden rows are compared under DIR/policy.json: by default, what differs between two runs of one agent (ids, times, ports,
-addresses) is ignored. README.md describes it.
+--follow ends when the capturer closes the file (or with Ctrl-C). A socket, or the other end of a pipe, that shows itself \
+more than a second after its first bytes is not known in time: there a replay of the finished capture says more. Of a \
+rotated capture it reads the one file.
+
+Golden rows are compared under DIR/policy.json: by default, what differs between two runs of one agent (ids, times, ports, \
+addresses, headers and bodies) is ignored. README.md describes it.
 
 EXIT STATUS: 0 done, 1 failed or a check failed, 2 wrong usage, 3 done but with loss (damage passed over, records dropped).";
 

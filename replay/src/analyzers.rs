@@ -24,7 +24,7 @@ pub static ANALYZERS: &[Analyzer] = &[
     of("net", 1, "connections and their plaintext", &[tables::Connection::TABLE, tables::TlsData::TABLE]),
     of("dns", 1, "names that are looked up", &[tables::Dns::TABLE]),
     of("stdio", 1, "what goes through standard streams", &[tables::Stdio::TABLE]),
-    of("http", 1, "HTTP/1 exchanges and the events they stream", &[tables::Http::TABLE, tables::StreamEvent::TABLE]),
+    of("http", 1, "HTTP exchanges and the events they stream", &[tables::Http::TABLE, tables::StreamEvent::TABLE]),
     of("llm", 1, "calls of models, and the tools they ask for", &[tables::LlmCall::TABLE, tables::ToolCall::TABLE]),
     of("metric", 1, "measurements of processes", &[tables::Metric::TABLE]),
 ];

@@ -72,9 +72,6 @@ pub fn compare(
     Ok(outcome)
 }
 
-/// A golden row and the one that it became; or one of them alone.
-type Pair = (Option<usize>, Option<usize>);
-
 /// A column that is compared.
 type Compared = (&'static str, Rule);
 
@@ -242,7 +239,7 @@ impl<G: BufRead + Seek, S: BufRead + Seek> Files<'_, G, S> {
         Ok(changed.chain(extra).collect())
     }
 
-    fn problem(&mut self, pair: Pair) -> Result<Problem, Error> {
+    fn problem(&mut self, pair: (Option<usize>, Option<usize>)) -> Result<Problem, Error> {
         let golden = pair.0.map(|row| read(self.golden, &self.entries.0, row)).transpose()?;
         let seen = pair.1.map(|row| read(self.seen, &self.entries.1, row)).transpose()?;
         let number = |row: Option<usize>| row.map_or(0, |row| row + 1);
