@@ -1,6 +1,7 @@
 //! A request with its response, whichever version of HTTP carries them: what they have in common from the first head on.
 
 use crate::body::{Body, BodyState};
+use crate::event::{Event, Framing};
 use crate::message::Head;
 use crate::sse;
 use crate::table::Timestamp;
@@ -20,7 +21,7 @@ pub(crate) struct Exchange {
     pub end_ts: Option<Timestamp>,
     pub end_reason: &'static str,
     /// The events of a streamed response.
-    pub events: Vec<(Timestamp, sse::Event)>,
+    pub events: Vec<Event>,
     sse: Option<sse::Parser>,
     /// How a response starts of which it is not known whether it is streamed.
     unsure: Option<Vec<u8>>,
@@ -98,7 +99,9 @@ impl Exchange {
         if let Some(parser) = &mut self.sse {
             let mut events = Vec::new();
             parser.push(decoded, &mut events);
-            self.events.extend(events.into_iter().map(|event| (ts, event)));
+            let framing = Framing::Sse;
+            let of = |sse::Event { name, data }| Event { ts, framing, sent: false, name, data };
+            self.events.extend(events.into_iter().map(of));
         }
         if !keep {
             self.response_body.data.clear();

@@ -15,14 +15,14 @@ pub(crate) fn without_port(host: &str) -> &str {
 
 /// The rows of the events.
 pub(crate) fn events(capture_id: &str, exchange: &Exchange, output: &mut Output<'_>) {
-    for (idx, (ts, event)) in (0..).zip(&exchange.events) {
+    for (idx, event) in (0..).zip(&exchange.events) {
         output.row(&tables::StreamEvent {
             capture_id: capture_id.to_owned(),
             http_id: exchange.http_id,
             idx,
-            ts: *ts,
-            framing: "sse",
-            direction: "received",
+            ts: event.ts,
+            framing: event.framing.name(),
+            direction: if event.sent { "sent" } else { "received" },
             event: event.name.clone(),
             data_len: event.data.len() as i64,
             data: event.data.clone(),

@@ -14,6 +14,7 @@ mod conversation;
 mod dns;
 mod dns_message;
 mod errno;
+mod event;
 mod exchange;
 mod files;
 mod flags;

@@ -4,7 +4,8 @@
 //! call's id comes from the provider; in one capture several agents may be given the same, so a result goes to the newest
 //! request that waits for it, of its own process if there is one.
 
-use crate::llm::{Call, ToolRequest, ToolResult};
+use crate::llm::Call;
+use crate::llm::message::{self, ToolResult};
 use crate::table::Timestamp;
 use crate::tables::ToolCall;
 use sha2::{Digest, Sha256};
@@ -32,15 +33,16 @@ impl Tools {
     /// are whole now.
     pub fn take(&mut self, call: &Call, proc_id: i64) -> Vec<ToolCall> {
         let llm_call_id = call.row.llm_call_id;
-        let (server, sent): (Vec<_>, Vec<_>) = call.results.iter().partition(|result| result.server);
         let mut done = Vec::new();
+        // What a provider ran was answered with its request.
+        let sent = call.request.iter().flat_map(|message| message.tool_results()).filter(|result| !result.server);
         for result in sent {
             done.extend(self.take_result(result, proc_id, llm_call_id, call.row.start_ts));
         }
-        for request in &call.requests {
-            self.take_request(request, proc_id, llm_call_id);
+        for request in call.answer.tool_calls() {
+            self.take_request(request, proc_id, (llm_call_id, call.row.end_ts));
         }
-        for result in server {
+        for result in call.answer.tool_results() {
             done.extend(self.take_result(result, proc_id, llm_call_id, call.row.end_ts));
         }
         done
@@ -54,7 +56,12 @@ impl Tools {
         rest
     }
 
-    fn take_request(&mut self, request: &ToolRequest, proc_id: i64, llm_call_id: i64) {
+    fn take_request(
+        &mut self,
+        request: &message::ToolCall,
+        proc_id: i64,
+        (llm_call_id, end): (i64, Option<Timestamp>),
+    ) {
         let waiting = self.waiting.entry(request.id.clone()).or_default();
         // A client that retries gets the same call again: the newer one is the one that it runs.
         if request.id.is_some() {
@@ -71,7 +78,7 @@ impl Tools {
             args_hash: Some(sha256(&request.arguments)),
             args_complete: serde_json::from_str::<serde::de::IgnoredAny>(&request.arguments).is_ok(),
             arguments: Some(request.arguments.clone()),
-            requested_ts: request.ts,
+            requested_ts: request.ts.or(end),
             ..ToolCall::default()
         };
         waiting.push(Waiting { proc_id, row });

@@ -1,71 +1,66 @@
 //! Anthropic Messages: POST /v1/messages, answered by one JSON object or by named server-sent events.
 
-use super::{Answer, Api, ToolRequest, ToolResult, Usage, content_text, error_type, number, text};
+use super::message::{Message, Part, Role, ToolCall, ToolResult};
+use super::{Answer, Api, Usage, content_text, error_type, model, number, text};
+use crate::event::Event;
 use crate::exchange::Exchange;
-use crate::sse::Event;
 use crate::table::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub(super) const API: Api = Api {
     wire_api: "anthropic.messages",
+    path: |path| path.ends_with("/v1/messages"),
     recognise,
     provider: |_| "anthropic".to_owned(),
-    results,
+    model,
+    messages,
     whole,
     streamed,
     usage,
     finish_reason,
 };
 
-fn recognise(exchange: &Exchange, path: &str, request: Option<&Value>) -> bool {
+fn recognise(exchange: &Exchange, request: Option<&Value>) -> bool {
     let versioned = exchange.request.as_ref().is_some_and(|head| head.field("anthropic-version").is_some());
-    path.ends_with("/v1/messages")
-        && match request {
-            Some(json) => {
-                json.get("messages").is_some_and(Value::is_array) && (versioned || json.get("max_tokens").is_some())
-            }
-            None => versioned,
+    match request {
+        Some(json) => {
+            json.get("messages").is_some_and(Value::is_array) && (versioned || json.get("max_tokens").is_some())
         }
-}
-
-fn results(request: &Value) -> Vec<ToolResult> {
-    let messages = request.get("messages").and_then(Value::as_array).into_iter().flatten();
-    let parts = messages.filter_map(|message| message.get("content")?.as_array()).flatten();
-    parts.filter(|part| part.get("type").and_then(Value::as_str) == Some("tool_result")).map(result).collect()
-}
-
-fn result(part: &Value) -> ToolResult {
-    ToolResult {
-        id: part.get("tool_use_id").and_then(text),
-        text: content_text(part.get("content")),
-        is_error: Some(part.get("is_error").and_then(Value::as_bool).unwrap_or(false)),
-        server: false,
+        None => versioned,
     }
 }
 
-/// Takes a content block that is whole.
-fn take_block(answer: &mut Answer, block: &Value, json: &str, ts: Option<Timestamp>) {
+fn messages(request: &Value) -> Vec<Message> {
+    let part = |item: &Value| Some(part(item, "", None));
+    let system = request.get("system").map(|system| Message::of_content(Role::System, Some(system), part));
+    let said = request.get("messages").and_then(Value::as_array).into_iter().flatten().map(|message| {
+        let role = Role::of(message.get("role").and_then(Value::as_str).unwrap_or_default());
+        Message::of_content(role, message.get("content"), part)
+    });
+    system.into_iter().chain(said).collect()
+}
+
+/// A content block that is whole. Of one that was streamed, `json` is the input that came in pieces.
+fn part(block: &Value, json: &str, ts: Option<Timestamp>) -> Part {
     let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
     match kind {
-        "text" => answer.text.push_str(block.get("text").and_then(Value::as_str).unwrap_or_default()),
         "tool_use" | "server_tool_use" | "mcp_tool_use" => {
             let arguments = match block.get("input") {
                 Some(input) if json.is_empty() => input.to_string(),
                 _ => json.to_owned(),
             };
-            answer.requests.push(ToolRequest {
-                id: block.get("id").and_then(text),
-                name: block.get("name").and_then(text),
-                arguments,
-                server: kind != "tool_use",
-                ts,
-            });
+            let (id, name) = (block.get("id").and_then(text), block.get("name").and_then(text));
+            Part::ToolCall(ToolCall { id, name, arguments, server: kind != "tool_use", ts })
         }
-        _ if kind.ends_with("_tool_result") => {
-            answer.results.push(ToolResult { server: true, ..result(block) });
-        }
-        _ => {}
+        "thinking" => Part::Reasoning(block.get("thinking").and_then(text).unwrap_or_default()),
+        _ if kind.ends_with("tool_result") => Part::ToolResult(ToolResult {
+            id: block.get("tool_use_id").and_then(text),
+            text: content_text(block.get("content")),
+            is_error: Some(block.get("is_error").and_then(Value::as_bool).unwrap_or(false)),
+            server: kind != "tool_result",
+        }),
+        _ => Part::other(block),
     }
 }
 
@@ -79,44 +74,68 @@ fn take_message(answer: &mut Answer, message: &Value) {
 fn whole(message: &Value) -> Answer {
     let mut answer = Answer::default();
     take_message(&mut answer, message);
-    for block in message.get("content").and_then(Value::as_array).into_iter().flatten() {
-        take_block(&mut answer, block, "", None);
-    }
+    let blocks = message.get("content").and_then(Value::as_array).into_iter().flatten();
+    answer.parts = blocks.map(|block| part(block, "", None)).collect();
     answer
 }
 
-/// A content block on its way: the block as it started, its text, and the JSON of its input.
+/// A content block on its way: the block as it started, and what came in pieces.
 #[derive(Default)]
 struct Block {
     block: Value,
     text: String,
+    thinking: String,
     json: String,
 }
 
-fn streamed(events: &[(Timestamp, Event)]) -> Answer {
+impl Block {
+    fn take(&mut self, delta: &Value) {
+        let piece = |name| delta.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.text.push_str(piece("text"));
+        self.thinking.push_str(piece("thinking"));
+        self.json.push_str(piece("partial_json"));
+    }
+
+    /// The block as it would stand in a response that is not streamed. Of one that was cut off, the text is there; a tool
+    /// call has no whole arguments.
+    fn part(mut self, ts: Option<Timestamp>) -> Part {
+        for (name, piece) in [("text", &self.text), ("thinking", &self.thinking)] {
+            if let Some(Value::String(whole)) = self.block.get_mut(name) {
+                whole.push_str(piece);
+            }
+        }
+        if self.block.is_null() {
+            // How it started is missing.
+            return if self.json.is_empty() {
+                Part::Text(self.text)
+            } else {
+                Part::ToolCall(ToolCall { arguments: self.json, ts, ..ToolCall::default() })
+            };
+        }
+        let json = if ts.is_none() && self.json.is_empty() { " " } else { &self.json };
+        part(&self.block, json, ts)
+    }
+}
+
+fn streamed(events: &[Event]) -> Answer {
     let mut answer = Answer::default();
-    let mut blocks: BTreeMap<i64, Block> = BTreeMap::new();
-    for (ts, event) in events {
+    let mut open: BTreeMap<i64, Block> = BTreeMap::new();
+    let mut done: BTreeMap<i64, Part> = BTreeMap::new();
+    for event in events {
         let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
         let index = number(&json, &["index"]).unwrap_or(0);
         match json.get("type").and_then(Value::as_str).unwrap_or_default() {
             "message_start" => json.get("message").into_iter().for_each(|message| take_message(&mut answer, message)),
             "content_block_start" => {
                 let block = json.get("content_block").cloned().unwrap_or_default();
-                blocks.insert(index, Block { block, ..Block::default() });
+                open.insert(index, Block { block, ..Block::default() });
             }
             "content_block_delta" => {
-                answer.first_chunk_ts.get_or_insert(*ts);
-                let block = blocks.entry(index).or_default();
-                let delta = |name| json.get("delta").and_then(|delta| delta.get(name)?.as_str()).unwrap_or_default();
-                block.text.push_str(delta("text"));
-                block.json.push_str(delta("partial_json"));
+                answer.first_chunk_ts.get_or_insert(event.ts);
+                open.entry(index).or_default().take(json.get("delta").unwrap_or(&Value::Null));
             }
             "content_block_stop" => {
-                if let Some(block) = blocks.remove(&index) {
-                    answer.text.push_str(&block.text);
-                    take_block(&mut answer, &block.block, &block.json, Some(*ts));
-                }
+                done.extend(open.remove(&index).map(|block| (index, block.part(Some(event.ts)))));
             }
             "message_delta" => take_delta(&mut answer, &json),
             "message_stop" => answer.ended = true,
@@ -124,12 +143,8 @@ fn streamed(events: &[(Timestamp, Event)]) -> Answer {
             _ => {}
         }
     }
-    // What was cut off: its text is there, its tool call has no whole arguments.
-    for block in blocks.into_values() {
-        answer.text.push_str(&block.text);
-        let json = if block.json.is_empty() { " " } else { &block.json };
-        take_block(&mut answer, &block.block, json, None);
-    }
+    done.extend(open.into_iter().map(|(index, block)| (index, block.part(None))));
+    answer.parts = done.into_values().collect();
     answer
 }
 

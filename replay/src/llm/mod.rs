@@ -2,42 +2,23 @@
 //! together: telemetry carries the same headers. Each API has a file of its own here.
 
 mod anthropic;
+pub(crate) mod message;
 mod openai_chat;
 
 use crate::body::BodyState;
+use crate::event::Event;
 use crate::exchange::Exchange;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
+use message::{Message, Part, Role};
 use serde_json::Value;
 
-/// A call, with the tool calls that its response asks for and the tool results that its request carries.
+/// A call, with what was said.
 pub(crate) struct Call {
     pub row: LlmCall,
-    pub requests: Vec<ToolRequest>,
-    pub results: Vec<ToolResult>,
-}
-
-/// A tool call that a model asks for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ToolRequest {
-    pub id: Option<String>,
-    pub name: Option<String>,
-    /// JSON, as the model wrote it.
-    pub arguments: String,
-    /// Whether the provider runs the tool itself.
-    pub server: bool,
-    /// When the request was whole; for a response that is not streamed, its end.
-    pub ts: Option<Timestamp>,
-}
-
-/// What came back from a tool.
-#[derive(Clone, Debug)]
-pub(crate) struct ToolResult {
-    pub id: Option<String>,
-    pub text: String,
-    pub is_error: Option<bool>,
-    /// Whether the provider ran the tool: the result is in the response.
-    pub server: bool,
+    /// What the model was given, oldest first: instructions, then the conversation so far.
+    pub request: Vec<Message>,
+    pub answer: Message,
 }
 
 /// What an API's file finds in a response.
@@ -47,9 +28,7 @@ struct Answer {
     response_id: Option<String>,
     finish_reason_raw: Option<String>,
     usage: Option<Value>,
-    text: String,
-    requests: Vec<ToolRequest>,
-    results: Vec<ToolResult>,
+    parts: Vec<Part>,
     error_type: Option<String>,
     first_chunk_ts: Option<Timestamp>,
     /// The response came to its end.
@@ -69,31 +48,34 @@ struct Usage {
 /// One API.
 struct Api {
     wire_api: &'static str,
-    /// Whether an exchange with this path and this request body speaks it. No body: it is damaged.
-    recognise: fn(&Exchange, &str, Option<&Value>) -> bool,
+    /// Whether a request to this path may speak it: bodies of other requests are not looked at.
+    path: fn(path: &str) -> bool,
+    /// Whether an exchange with such a path and this request body speaks it. No body: it is damaged.
+    recognise: fn(&Exchange, request: Option<&Value>) -> bool,
     provider: fn(host: &str) -> String,
-    results: fn(request: &Value) -> Vec<ToolResult>,
+    /// The model that is asked for.
+    model: fn(path: &str, request: Option<&Value>) -> Option<String>,
+    /// What the model is given.
+    messages: fn(request: &Value) -> Vec<Message>,
     whole: fn(response: &Value) -> Answer,
-    streamed: fn(events: &[(Timestamp, crate::sse::Event)]) -> Answer,
+    streamed: fn(events: &[Event]) -> Answer,
     usage: fn(usage: &Value) -> Usage,
     finish_reason: fn(raw: &str) -> Option<&'static str>,
 }
 
-/// How the paths of these APIs end: bodies of other requests are not looked at.
-const PATHS: &[&str] = &["/messages", "/chat/completions"];
-
+/// The first that recognises an exchange has it.
 const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API];
 
 /// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
 pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let head = exchange.request.as_ref().filter(|head| head.method == "POST")?;
     let path = head.target.split('?').next().unwrap_or_default();
-    if !PATHS.iter().any(|end| path.ends_with(end)) {
+    if !APIS.iter().any(|api| (api.path)(path)) {
         return None;
     }
     let whole = exchange.request_body.state == BodyState::Complete;
     let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
-    let api = APIS.iter().find(|api| (api.recognise)(exchange, path, request.as_ref()))?;
+    let api = APIS.iter().find(|api| (api.path)(path) && (api.recognise)(exchange, request.as_ref()))?;
     let response = exchange.response.as_ref();
     let streamed = exchange.is_event_stream();
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
@@ -108,13 +90,13 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     // A client may stop reading at the end of the stream that the API defines, before the end of the message around it.
     let whole_stream = streamed && answer.ended && exchange.response_body.state == BodyState::Cut;
     let complete = request.is_some() && (exchange.complete() && (answer.ended || failed) || whole_stream);
-    let request_text = |name: &str| text(request.as_ref()?.get(name)?);
+    let message = Message::new(Role::Assistant, answer.parts);
     let row = LlmCall {
         http_id: exchange.http_id,
         wire_api: api.wire_api,
         provider_name: (api.provider)(head.host().unwrap_or_default()),
         operation_name: "chat",
-        request_model: request_text("model"),
+        request_model: (api.model)(path, request.as_ref()),
         response_model: answer.response_model,
         response_id: answer.response_id,
         provider_request_id: response
@@ -139,15 +121,18 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         reasoning_output_tokens: usage.reasoning,
         usage_source: if answer.usage.is_some() { "reported" } else { "none" },
         usage_raw: answer.usage.map(|usage| usage.to_string()),
-        output_text: Some(answer.text).filter(|text| !text.is_empty()),
+        output_text: Some(message.text()).filter(|text| !text.is_empty()),
         aborted: response.is_some() && !answer.ended && !failed,
         complete,
         ..LlmCall::default()
     };
-    let requests =
-        answer.requests.into_iter().map(|request| ToolRequest { ts: request.ts.or(end_ts), ..request }).collect();
-    let results = request.as_ref().map(api.results).unwrap_or_default().into_iter().chain(answer.results).collect();
-    Some(Call { row, requests, results })
+    let request = request.as_ref().map(api.messages).unwrap_or_default();
+    Some(Call { row, request, answer: message })
+}
+
+/// `{"model": …}`, which most APIs ask for.
+fn model(_: &str, request: Option<&Value>) -> Option<String> {
+    text(request?.get("model")?)
 }
 
 fn since(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<i64> {

@@ -1,18 +1,28 @@
 //! OpenAI chat completions, which many providers speak: POST …/chat/completions, answered by one JSON object or by unnamed
 //! server-sent events up to `[DONE]`.
 
-use super::{Answer, Api, ToolRequest, ToolResult, Usage, content_text, error_type, number, text};
+use super::message::{Message, Part, Role, ToolCall, ToolResult};
+use super::{Answer, Api, Usage, content_text, error_type, model, number, text};
+use crate::event::Event;
 use crate::exchange::Exchange;
-use crate::sse::Event;
-use crate::table::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) const API: Api =
-    Api { wire_api: "openai.chat", recognise, provider, results, whole, streamed, usage, finish_reason };
+pub(super) const API: Api = Api {
+    wire_api: "openai.chat",
+    path: |path| path.ends_with("/chat/completions"),
+    recognise,
+    provider,
+    model,
+    messages,
+    whole,
+    streamed,
+    usage,
+    finish_reason,
+};
 
-fn recognise(_: &Exchange, path: &str, request: Option<&Value>) -> bool {
-    path.ends_with("/chat/completions") && request.is_none_or(|json| json.get("messages").is_some_and(Value::is_array))
+fn recognise(_: &Exchange, request: Option<&Value>) -> bool {
+    request.is_none_or(|json| json.get("messages").is_some_and(Value::is_array))
 }
 
 /// OpenTelemetry's name where it has one, else the host.
@@ -31,16 +41,34 @@ fn provider(host: &str) -> String {
     known.iter().find(|(suffix, _)| host.ends_with(suffix)).map_or(host, |(_, name)| name).to_owned()
 }
 
-fn results(request: &Value) -> Vec<ToolResult> {
-    let messages = request.get("messages").and_then(Value::as_array).into_iter().flatten();
-    let tool = messages.filter(|message| message.get("role").and_then(Value::as_str) == Some("tool"));
-    tool.map(|message| ToolResult {
-        id: message.get("tool_call_id").and_then(text),
-        text: content_text(message.get("content")),
-        is_error: None,
-        server: false,
-    })
-    .collect()
+fn messages(request: &Value) -> Vec<Message> {
+    request.get("messages").and_then(Value::as_array).into_iter().flatten().map(message).collect()
+}
+
+fn message(message: &Value) -> Message {
+    let role = Role::of(message.get("role").and_then(Value::as_str).unwrap_or_default());
+    if role == Role::Tool {
+        let (id, text) = (message.get("tool_call_id").and_then(text), content_text(message.get("content")));
+        return Message::new(role, vec![Part::ToolResult(ToolResult { id, text, ..ToolResult::default() })]);
+    }
+    let mut said = Message::of_content(role, message.get("content"), |item| Some(Part::other(item)));
+    if let Some(thought) = reasoning(message) {
+        said.parts.insert(0, Part::Reasoning(thought.to_owned()));
+    }
+    for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+        let mut whole = ToolCall::default();
+        take_call(&mut whole, call);
+        said.parts.push(Part::ToolCall(whole));
+    }
+    said
+}
+
+/// What the model thought; providers other than OpenAI show it, under two names.
+fn reasoning(message: &Value) -> Option<&str> {
+    ["reasoning_content", "reasoning"]
+        .iter()
+        .find_map(|name| message.get(name)?.as_str())
+        .filter(|text| !text.is_empty())
 }
 
 /// What a chunk and a whole response have in common.
@@ -67,18 +95,12 @@ fn whole(json: &Value) -> Answer {
     take_envelope(&mut answer, json);
     let Some(choice) = choice(json) else { return answer };
     answer.finish_reason_raw = choice.get("finish_reason").and_then(text);
-    let Some(message) = choice.get("message") else { return answer };
-    answer.text = content_text(message.get("content"));
-    for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
-        let mut pending = ToolRequest::default();
-        take_call(&mut pending, call);
-        answer.requests.push(pending);
-    }
+    answer.parts = choice.get("message").map(|said| message(said).parts).unwrap_or_default();
     answer
 }
 
 /// Adds a tool call, or a fragment of one.
-fn take_call(pending: &mut ToolRequest, call: &Value) {
+fn take_call(pending: &mut ToolCall, call: &Value) {
     let function = call.get("function").unwrap_or(&Value::Null);
     if let Some(id) = call.get("id").and_then(text).filter(|id| !id.is_empty()) {
         pending.id = Some(id);
@@ -89,10 +111,11 @@ fn take_call(pending: &mut ToolRequest, call: &Value) {
     pending.arguments.push_str(function.get("arguments").and_then(Value::as_str).unwrap_or_default());
 }
 
-fn streamed(events: &[(Timestamp, Event)]) -> Answer {
+fn streamed(events: &[Event]) -> Answer {
     let mut answer = Answer::default();
-    let mut calls: BTreeMap<i64, ToolRequest> = BTreeMap::new();
-    for (ts, event) in events {
+    let (mut said, mut thought) = (String::new(), String::new());
+    let mut calls: BTreeMap<i64, ToolCall> = BTreeMap::new();
+    for event in events {
         if event.data == "[DONE]" {
             answer.ended = true;
             continue;
@@ -105,21 +128,25 @@ fn streamed(events: &[(Timestamp, Event)]) -> Answer {
         let Some(choice) = choice(&json) else { continue };
         if let Some(reason) = choice.get("finish_reason").and_then(text) {
             answer.finish_reason_raw = Some(reason);
-            calls.values_mut().for_each(|call| call.ts = Some(*ts));
+            calls.values_mut().for_each(|call| call.ts = Some(event.ts));
         }
         let Some(delta) = choice.get("delta") else { continue };
-        let content = content_text(delta.get("content"));
+        let (content, thinking) = (content_text(delta.get("content")), reasoning(delta).unwrap_or_default());
         let fragments = delta.get("tool_calls").and_then(Value::as_array);
-        if !content.is_empty() || fragments.is_some() {
-            answer.first_chunk_ts.get_or_insert(*ts);
+        if !content.is_empty() || !thinking.is_empty() || fragments.is_some() {
+            answer.first_chunk_ts.get_or_insert(event.ts);
         }
-        answer.text.push_str(&content);
+        said.push_str(&content);
+        thought.push_str(thinking);
         for (position, call) in fragments.into_iter().flatten().enumerate() {
             let index = number(call, &["index"]).unwrap_or(position as i64);
             take_call(calls.entry(index).or_default(), call);
         }
     }
-    answer.requests = calls.into_values().collect();
+    let texts = [Part::Reasoning(thought), Part::Text(said)].into_iter();
+    answer.parts =
+        texts.filter(|part| !matches!(part, Part::Text(text) | Part::Reasoning(text) if text.is_empty())).collect();
+    answer.parts.extend(calls.into_values().map(Part::ToolCall));
     answer
 }
 
