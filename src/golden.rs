@@ -5,6 +5,7 @@
 use crate::inputs::Recording;
 use crate::{query, replay};
 use agentsight_replay::Sink;
+use agentsight_replay::analyzers::Entry;
 use agentsight_replay::check::policy::{Policy, Rule, TableRules};
 use agentsight_replay::check::{Outcome, golden};
 use agentsight_replay::span;
@@ -167,6 +168,10 @@ impl Sink for Spool<'_> {
     fn wants_column(&self, table: &TableDef, column: &str) -> bool {
         let rules = self.golden.rules(table).zip(table.column(column));
         rules.is_some_and(|(rules, column)| rules.rule(column) != Rule::Ignored)
+    }
+
+    fn wants_analyzer(&self, entry: &Entry) -> bool {
+        self.golden.selection.has_analyzer(entry)
     }
 
     fn row(&mut self, row: &dyn Row) -> ControlFlow<()> {

@@ -4,7 +4,7 @@ use crate::follow::Follow;
 use crate::inputs::{self, Recording};
 use crate::{checks, fail, fail_with, output_file, query, status, time};
 use agentsight_formats::Reader;
-use agentsight_replay::analyzers::{self, ANALYZERS};
+use agentsight_replay::analyzers::{self, ANALYZERS, Entry};
 use agentsight_replay::nearest::{did_you_mean, nearest};
 use agentsight_replay::table::{Row, TableDef};
 use agentsight_replay::tables::{TABLES, table};
@@ -110,6 +110,8 @@ pub type Window = (Option<i64>, Option<i64>);
 /// Which rows are wanted.
 pub struct Selection {
     pub tables: Vec<&'static TableDef>,
+    /// The analyzers that were named; none: all.
+    analyzers: Vec<&'static Entry>,
     /// Whether tables were named, one by one.
     pub by_name: bool,
     from: Option<String>,
@@ -119,11 +121,12 @@ pub struct Selection {
 impl Selection {
     pub fn new(args: &Args) -> Result<Self, String> {
         let mut tables: Vec<&'static TableDef> = Vec::new();
+        let mut chosen = Vec::new();
         for name in &args.analyzer {
             let known = || ANALYZERS.iter().map(|analyzer| analyzer.name);
-            let analyzer =
-                analyzers::analyzer(name).ok_or_else(|| unknown("analyzer", name, nearest(name, known())))?;
+            let analyzer = analyzers::by_name(name).ok_or_else(|| unknown("analyzer", name, nearest(name, known())))?;
             tables.extend(analyzer.tables);
+            chosen.push(analyzer);
         }
         for name in &args.table {
             let known = || TABLES.iter().map(|table| table.name);
@@ -132,16 +135,31 @@ impl Selection {
         if tables.is_empty() {
             tables = TABLES.to_vec();
         }
-        Ok(Selection { tables, by_name: !args.table.is_empty(), from: args.from.clone(), to: args.to.clone() })
+        if !args.table.is_empty() {
+            // Rows of a table that was named are of whoever makes them.
+            chosen.clear();
+        }
+        Ok(Selection {
+            tables,
+            analyzers: chosen,
+            by_name: !args.table.is_empty(),
+            from: args.from.clone(),
+            to: args.to.clone(),
+        })
     }
 
     pub fn has(&self, table: &TableDef) -> bool {
         self.tables.iter().any(|wanted| wanted.name == table.name)
     }
 
+    pub fn has_analyzer(&self, entry: &Entry) -> bool {
+        self.analyzers.is_empty() || self.analyzers.iter().any(|chosen| chosen.name == entry.name)
+    }
+
     /// The first line of the output.
     pub fn pinned(&self) -> serde_json::Value {
-        let wanted = ANALYZERS.iter().filter(|analyzer| analyzer.tables.iter().any(|table| self.has(table)));
+        let makes = |entry: &&Entry| self.has_analyzer(entry) && entry.tables.iter().any(|table| self.has(table));
+        let wanted = ANALYZERS.iter().filter(makes);
         json::pinned(env!("CARGO_PKG_VERSION"), wanted)
     }
 
@@ -192,7 +210,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn list() -> String {
     let name = ANALYZERS.iter().map(|analyzer| analyzer.name.len()).max().unwrap_or(0);
-    let line = |analyzer: &analyzers::Analyzer| {
+    let line = |analyzer: &Entry| {
         let tables: Vec<_> = analyzer.tables.iter().map(|table| table.name).collect();
         let (tables, doc) = (tables.join(", "), analyzer.doc);
         format!("{:name$}  version {}  {tables:24}  {doc}\n", analyzer.name, analyzer.version)
@@ -289,6 +307,10 @@ struct Lines<'l> {
 impl Sink for Lines<'_> {
     fn wants(&self, table: &TableDef) -> bool {
         self.selection.has(table)
+    }
+
+    fn wants_analyzer(&self, entry: &Entry) -> bool {
+        self.selection.has_analyzer(entry)
     }
 
     fn row(&mut self, row: &dyn Row) -> ControlFlow<()> {

@@ -7,7 +7,7 @@ use crate::ahead::Ahead;
 use crate::connection::{Connection, Finished};
 use crate::exchange::{Context, Exchange};
 use crate::http_rows;
-use crate::pipeline::Output;
+use crate::output::Output;
 use crate::processes::signed;
 use crate::table::Timestamp;
 use crate::wanted::Wanted;

@@ -1,7 +1,7 @@
 //! The rows of an exchange: itself, and the events that it streamed.
 
 use crate::exchange::Exchange;
-use crate::pipeline::Output;
+use crate::output::Output;
 use crate::processes::signed;
 use crate::tables;
 

@@ -4,7 +4,7 @@
 //! Times are RFC 3339 in UTC with nine digits after the second. Bytes are text where they are UTF-8, else an object with one
 //! key, `{"hex": "…"}`: a string is never anything but text.
 
-use crate::analyzers::Analyzer;
+use crate::analyzers::Entry;
 use crate::table::{Row, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -47,7 +47,7 @@ pub fn cells(row: &dyn Row, columns: &[usize], out: &mut impl Write) -> io::Resu
 }
 
 /// The first line of a replay: what its rows depend on besides the capture. No model's price is pinned yet, since none is used.
-pub fn pinned<'a>(version: &str, analyzers: impl IntoIterator<Item = &'a Analyzer>) -> serde_json::Value {
+pub fn pinned<'a>(version: &str, analyzers: impl IntoIterator<Item = &'a Entry>) -> serde_json::Value {
     let analyzers: BTreeMap<_, _> = analyzers.into_iter().map(|analyzer| (analyzer.name, analyzer.version)).collect();
     serde_json::json!({
         TABLE_KEY: PINNED,

@@ -28,6 +28,7 @@ mod losses;
 mod message;
 pub mod nearest;
 mod order;
+mod output;
 mod paths;
 mod pipeline;
 mod processes;
@@ -50,6 +51,10 @@ pub trait Sink {
     fn wants(&self, table: &table::TableDef) -> bool;
     /// Whether a column of a wanted table is wanted: costly ones (bodies, data) may then be left empty.
     fn wants_column(&self, _table: &table::TableDef, _column: &str) -> bool {
+        true
+    }
+    /// Whether the rows that an analyzer makes are wanted, of the tables that are.
+    fn wants_analyzer(&self, _analyzer: &analyzers::Entry) -> bool {
         true
     }
     /// Takes a row. Rows of one table come in order of time. `Break` ends the replay early.

@@ -8,10 +8,11 @@ use crate::files::{Files, Paths};
 use crate::llm;
 use crate::losses::Losses;
 use crate::order::Order;
+use crate::output::Output;
 use crate::processes::{Processes, signed};
 use crate::recording::Recording;
 use crate::stdio::Stdio;
-use crate::table::{Row, TableDef, Timestamp};
+use crate::table::Timestamp;
 use crate::tables;
 use crate::tools::Tools;
 use crate::wanted::{Part, Wanted};
@@ -19,31 +20,7 @@ use crate::{Error, Report, Sink};
 use agentsight_formats::record::{self, Body, CAPTURER_CPU, Header, Record, SocketData, socket_content};
 use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
-use std::ops::ControlFlow;
 use zerocopy::IntoBytes;
-
-/// Hands rows to the sink, and remembers when it has enough.
-pub(crate) struct Output<'s> {
-    sink: &'s mut dyn Sink,
-    pub stopped: bool,
-}
-
-impl Output<'_> {
-    /// Whether a row of this table would be taken: if not, it need not be made.
-    pub fn wants(&self, table: &TableDef) -> bool {
-        !self.stopped && self.sink.wants(table)
-    }
-
-    pub fn wants_column(&self, table: &TableDef, column: &str) -> bool {
-        self.sink.wants_column(table, column)
-    }
-
-    pub fn row(&mut self, row: &dyn Row) {
-        if self.wants(row.table()) {
-            self.stopped = self.sink.row(row) == ControlFlow::Break(());
-        }
-    }
-}
 
 /// Wall time of boot time, by the first sample of the clocks: a clock that is set while recording moves no record.
 #[derive(Clone, Copy)]
@@ -91,7 +68,8 @@ pub(crate) fn run<R: Read + Seek>(
     sink: &mut dyn Sink,
     live: bool,
 ) -> Result<Vec<Report>, Error> {
-    let wanted = Wanted::of(sink);
+    let output = Output::new(sink);
+    let wanted = Wanted::of(&output);
     let at = |file: &str| {
         let file = file.to_owned();
         move |source| Error::Read { file, source }
@@ -104,7 +82,7 @@ pub(crate) fn run<R: Read + Seek>(
         }
         ahead.done();
     }
-    let mut prepared = Some((wanted, ahead, Output { sink, stopped: false }));
+    let mut prepared = Some((wanted, ahead, output));
     let mut pipeline: Option<Pipeline<'_>> = None;
     let mut reports = Vec::new();
     for (index, file) in files.iter().enumerate() {
@@ -136,9 +114,10 @@ pub(crate) fn run<R: Read + Seek>(
 }
 
 impl<'s> Pipeline<'s> {
-    fn new(head: &Head, wanted: Wanted, ahead: Ahead, output: Output<'s>) -> Self {
+    fn new(head: &Head, wanted: Wanted, ahead: Ahead, mut output: Output<'s>) -> Self {
         let recording = Recording::new(head);
         let capture_id = recording.capture_id.clone();
+        output.begin(&capture_id);
         let start = head.metadata.clocks;
         Pipeline {
             wanted,
@@ -369,5 +348,6 @@ impl<'s> Pipeline<'s> {
         }
         let row = self.recording.row(self.clock, self.last_clocks, self.losses.records, self.losses.dropped);
         self.output.row(&row);
+        self.output.finish();
     }
 }

@@ -1,7 +1,7 @@
 //! What goes through standard streams, and who is at the other end.
 
 use crate::ahead::Ahead;
-use crate::pipeline::Output;
+use crate::output::Output;
 use crate::processes::{Processes, signed};
 use crate::table::Timestamp;
 use crate::tables;

@@ -2,6 +2,8 @@
 //! [`crate::tables`]: the row as a Rust structure, and beside it the name, type, unit, documentation and OpenTelemetry name
 //! of each column. JSON keys, the Arrow schema and `--schema` all come from that one definition.
 
+use std::any::Any;
+
 /// A table's public face.
 #[derive(Debug)]
 pub struct TableDef {
@@ -65,10 +67,17 @@ pub enum Value<'a> {
 }
 
 /// A row of some table.
-pub trait Row {
+pub trait Row: Any {
     fn table(&self) -> &'static TableDef;
     /// The cell of the column at `index` of [`TableDef::columns`]; [`Value::Null`] past the last one.
     fn value(&self, index: usize) -> Value<'_>;
+}
+
+impl dyn Row {
+    /// The row as a structure, if it is of this one.
+    pub fn downcast<T: Row>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
 }
 
 /// UTC time in nanoseconds since 1970-01-01, as a column's Rust type.

@@ -1,7 +1,8 @@
 //! Which stages have to run for the tables that are wanted, and what they need of each record.
 
+use crate::output::Output;
 use crate::table::TableDef;
-use crate::{Sink, tables};
+use crate::tables;
 use agentsight_formats::record::{Source, kind};
 
 /// Which stages have to run.
@@ -18,12 +19,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub fn of(sink: &dyn Sink) -> Self {
-        let wants = |table: &TableDef| sink.wants(table);
+    pub fn of(output: &Output<'_>) -> Self {
+        let wants = |table: &TableDef| output.wants(table);
         let llm = wants(tables::LlmCall::TABLE) || wants(tables::ToolCall::TABLE);
         let http =
             llm || wants(tables::Http::TABLE) || wants(tables::StreamEvent::TABLE) || wants(tables::Connection::TABLE);
-        let body = |column| wants(tables::Http::TABLE) && sink.wants_column(tables::Http::TABLE, column);
+        let body = |column| wants(tables::Http::TABLE) && output.wants_column(tables::Http::TABLE, column);
         let connections = http || wants(tables::TlsData::TABLE);
         let (files, stdio) = (wants(tables::File::TABLE), wants(tables::Stdio::TABLE));
         let (dns, metrics) = (wants(tables::Dns::TABLE), wants(tables::Metric::TABLE));

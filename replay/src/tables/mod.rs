@@ -2,6 +2,7 @@
 //! `capture_id`, and joins are on `(capture_id, id)`. A row that was built from bytes with a gap, a truncation or a lost
 //! record says so.
 
+mod findings;
 mod http;
 mod io;
 mod llm;
@@ -9,6 +10,7 @@ mod machine;
 mod network;
 
 use crate::table::TableDef;
+pub use findings::Finding;
 pub use http::{Http, StreamEvent};
 pub use io::{File, Stdio};
 pub use llm::{LlmCall, ToolCall};
@@ -29,6 +31,7 @@ pub static TABLES: &[&TableDef] = &[
     StreamEvent::TABLE,
     LlmCall::TABLE,
     ToolCall::TABLE,
+    Finding::TABLE,
     Metric::TABLE,
     Dropped::TABLE,
 ];
