@@ -4,6 +4,7 @@
 mod anthropic;
 pub(crate) mod message;
 mod openai_chat;
+mod openai_responses;
 
 use crate::body::BodyState;
 use crate::event::Event;
@@ -64,7 +65,7 @@ struct Api {
 }
 
 /// The first that recognises an exchange has it.
-const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API];
+const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API, &openai_responses::API];
 
 /// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
 pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
@@ -96,6 +97,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         wire_api: api.wire_api,
         provider_name: (api.provider)(head.host().unwrap_or_default()),
         operation_name: "chat",
+        previous_response_id: request.as_ref().and_then(|json| text(json.get("previous_response_id")?)),
         request_model: (api.model)(path, request.as_ref()),
         response_model: answer.response_model,
         response_id: answer.response_id,

@@ -26,7 +26,7 @@ fn recognise(_: &Exchange, request: Option<&Value>) -> bool {
 }
 
 /// OpenTelemetry's name where it has one, else the host.
-fn provider(host: &str) -> String {
+pub(super) fn provider(host: &str) -> String {
     let host = host.split(':').next().unwrap_or_default();
     let known = [
         ("api.openai.com", "openai"),

@@ -14,7 +14,7 @@ table! {
         http_id: i64,
         /// The process.
         proc_id: i64,
-        /// `anthropic.messages` or `openai.chat`.
+        /// `anthropic.messages`, `openai.chat` or `openai.responses`.
         wire_api: &'static str,
         /// Who answered: `anthropic`, `openai`, or the server's name.
         provider_name: String [otel = "gen_ai.provider.name"],
@@ -28,6 +28,8 @@ table! {
         response_id: Option<String> [otel = "gen_ai.response.id"],
         /// The provider's id of the request, from a response header.
         provider_request_id: Option<String>,
+        /// The provider's id of the response that this call goes on from.
+        previous_response_id: Option<String>,
         /// Whether the response was streamed.
         stream: bool,
         /// First byte of the request.
