@@ -5,7 +5,7 @@
 
 use crate::ahead::Ahead;
 use crate::connection::{Connection, Finished};
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, Exchange, Kind};
 use crate::http_rows;
 use crate::output::Output;
 use crate::processes::signed;
@@ -288,7 +288,7 @@ impl Connections {
             if output.wants(tables::StreamEvent::TABLE) {
                 http_rows::events(&self.capture_id, &exchange, output);
             }
-            if output.wants(tables::Http::TABLE) {
+            if exchange.kind == Kind::Whole && output.wants(tables::Http::TABLE) {
                 http_rows::exchange(&connection.row, (scheme, proc_id), &mut exchange, output);
             }
             self.done.push(Done { exchange, proc_id });

@@ -1,17 +1,19 @@
-//! The HTTP of a connection: which version it is, and what that makes of the bytes.
+//! The HTTP of a connection: which version it is, or WebSocket behind it, and what that makes of the bytes.
 //!
 //! HTTP/1 shows itself by the start of a message, HTTP/2 by its preface or, on a connection that is first seen in the middle,
 //! by its frames. Until either does, a connection may be anything.
 
 use crate::exchange::{Context, Exchange};
 use crate::table::Timestamp;
-use crate::{http1, http2};
+use crate::{http1, http2, websocket};
 
 #[derive(Default)]
 pub(crate) struct Conversation {
     http1: http1::Connection,
     /// What HTTP/2 there might be, while neither is certain; else, what there is.
     http2: Option<Box<http2::Connection>>,
+    /// What HTTP/1 was upgraded to, if it was to this.
+    websocket: Option<Box<websocket::Connection>>,
 }
 
 impl Conversation {
@@ -33,8 +35,17 @@ impl Conversation {
         context: &mut Context<'_>,
         done: &mut Vec<Exchange>,
     ) {
+        if let Some(websocket) = &mut self.websocket {
+            return websocket.push(side, ts, bytes, done);
+        }
         if !self.is_http2() {
             self.http1.push(side, ts, bytes, context, done);
+            if let Some(upgraded) = self.http1.upgraded.take_if(|upgraded| upgraded.to_websocket) {
+                let new = websocket::Connection::new(upgraded.client, &upgraded.exchange);
+                let websocket = self.websocket.insert(Box::new(new));
+                done.push(upgraded.exchange.finished());
+                return websocket.push(1 - upgraded.client, ts, &upgraded.rest, done);
+            }
             if let Some(upgraded) = self.http1.upgraded.take() {
                 let http2 = http2::Connection::upgraded(upgraded.client, upgraded.exchange);
                 let http2 = self.http2.insert(Box::new(http2));
@@ -52,6 +63,9 @@ impl Conversation {
     }
 
     pub fn gap(&mut self, side: usize, ts: Timestamp, len: u64, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
+        if let Some(websocket) = &mut self.websocket {
+            return websocket.gap(side, ts, len, done);
+        }
         if !self.is_http2() {
             self.http1.gap(side, ts, len, context, done);
             if self.http1.is_certain() {
@@ -63,6 +77,9 @@ impl Conversation {
 
     /// The connection ends, or (`closed` is false) the capture does.
     pub fn finish(&mut self, ts: Timestamp, closed: bool, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
+        if let Some(websocket) = &mut self.websocket {
+            return websocket.finish(ts, closed, done);
+        }
         self.http1.finish(ts, closed, context, done);
         if let Some(http2) = &mut self.http2 {
             http2.finish(closed, done);

@@ -7,12 +7,14 @@ use crate::table::Timestamp;
 pub(crate) enum Framing {
     /// Server-sent events.
     Sse,
+    WebSocket,
 }
 
 impl Framing {
     pub fn name(self) -> &'static str {
         match self {
             Framing::Sse => "sse",
+            Framing::WebSocket => "ws",
         }
     }
 }

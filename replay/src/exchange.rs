@@ -6,8 +6,25 @@ use crate::message::Head;
 use crate::sse;
 use crate::table::Timestamp;
 
+/// What an exchange stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A request with its response.
+    #[default]
+    Whole,
+    /// One message of a WebSocket, which is its only event: `idx` counts them.
+    Message { idx: i64 },
+    /// A message of a WebSocket is missing, or all from here on.
+    Missing,
+    /// The WebSocket ends.
+    End,
+    /// A request with its response that went over a WebSocket: its messages.
+    OverWebSocket,
+}
+
 /// A request with its response, as far as they were seen.
 pub(crate) struct Exchange {
+    pub kind: Kind,
     pub http_id: i64,
     /// Number on the connection, from 1; of HTTP/2, that of its stream.
     pub stream_id: i64,
@@ -35,6 +52,7 @@ const LONGEST_START: usize = 6;
 impl Exchange {
     fn new(http_id: i64, stream_id: i64) -> Self {
         Exchange {
+            kind: Kind::Whole,
             http_id,
             stream_id,
             request: None,
@@ -49,6 +67,16 @@ impl Exchange {
             sse: None,
             unsure: None,
         }
+    }
+
+    /// A part of an exchange that goes on and on.
+    pub fn piece(http_id: i64, kind: Kind) -> Self {
+        Exchange { kind, request_done: true, response_done: true, ..Exchange::new(http_id, 1) }
+    }
+
+    /// The piece as the start of a request with its response.
+    pub fn into_call(self) -> Self {
+        Exchange { kind: Kind::OverWebSocket, end_ts: None, end_reason: "response", ..self }
     }
 
     /// What is wrong with its bodies, the request's first; then, with its heads.
@@ -84,8 +112,11 @@ impl Exchange {
         self.response = Some(head);
     }
 
-    /// Whether the response is a stream of server-sent events.
+    /// Whether the response is a stream of events.
     pub fn is_event_stream(&self) -> bool {
+        if self.kind == Kind::OverWebSocket {
+            return true;
+        }
         let shown = |start: &Vec<u8>| EVENT_STREAMS.iter().any(|name| start.starts_with(name));
         self.unsure.as_ref().map_or_else(|| self.response.as_ref().is_some_and(Head::is_event_stream), shown)
     }

@@ -4,6 +4,7 @@ use crate::body::BodyState;
 use crate::exchange::{Context, Exchange};
 use crate::message::{Head, Kind, Parser, Part};
 use crate::table::Timestamp;
+use crate::websocket;
 use std::collections::VecDeque;
 
 /// One HTTP/1 connection.
@@ -17,12 +18,13 @@ pub(crate) struct Connection {
     count: i64,
     /// Responses may have been missed: the next one answers the newest request that waits, not the oldest.
     responses_missed: bool,
-    /// The connection was upgraded to HTTP/2: the request that asked for it, and what came behind.
+    /// The connection was upgraded: the request that asked for it, and what came behind.
     pub upgraded: Option<Upgraded>,
 }
 
-/// What HTTP/1 leaves to HTTP/2 (RFC 7540, 3.2).
+/// What HTTP/1 leaves to HTTP/2 (RFC 7540, 3.2) or to WebSocket (RFC 6455, 4.2.2).
 pub(crate) struct Upgraded {
+    pub to_websocket: bool,
     /// The direction of the requests.
     pub client: usize,
     pub exchange: Exchange,
@@ -151,12 +153,18 @@ impl Connection {
             return;
         }
         if let Part::Head(head) = part {
-            if head.status == 101
-                && head.has_token("upgrade", "h2c")
+            let to_websocket = websocket::agreed(&head);
+            if (to_websocket || head.status == 101 && head.has_token("upgrade", "h2c"))
                 && let Some(mut exchange) = self.open.pop_front_if(|exchange| exchange.request.is_some())
             {
                 exchange.request_done = true;
-                self.upgraded = Some(Upgraded { client: 1 - side, exchange, rest: Vec::new() });
+                if to_websocket {
+                    exchange.begin_response(head);
+                    exchange.end_ts = Some(ts);
+                    exchange.end_reason = "upgrade";
+                    exchange.response_done = true;
+                }
+                self.upgraded = Some(Upgraded { to_websocket, client: 1 - side, exchange, rest: Vec::new() });
                 return;
             }
             // An interim response says nothing that lasts.

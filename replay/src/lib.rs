@@ -40,6 +40,7 @@ pub mod table;
 pub mod tables;
 mod tools;
 mod wanted;
+mod websocket;
 
 use agentsight_formats::Reader;
 pub use recording::together;

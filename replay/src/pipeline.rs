@@ -2,10 +2,12 @@
 //! out of the connections; every finished row goes to the sink. Stages that feed no wanted table do not run.
 
 use crate::ahead::Ahead;
-use crate::connections::Connections;
+use crate::connections::{Connections, Done};
 use crate::dns::Dns;
+use crate::exchange::{Exchange, Kind};
 use crate::files::{Files, Paths};
 use crate::llm;
+use crate::llm::sessions::Sessions;
 use crate::losses::Losses;
 use crate::order::Order;
 use crate::output::Output;
@@ -51,6 +53,7 @@ pub(crate) struct Pipeline<'s> {
     files: Files,
     stdio: Stdio,
     tools: Tools,
+    sessions: Sessions,
     llm_calls: i64,
     recording: Recording,
     losses: Losses,
@@ -131,6 +134,7 @@ impl<'s> Pipeline<'s> {
             files: Files::new(capture_id.clone(), head.metadata.arch.clone()),
             stdio: Stdio::default(),
             tools: Tools::new(capture_id.clone()),
+            sessions: Sessions::default(),
             llm_calls: 0,
             recording,
             losses: Losses::new(capture_id.clone()),
@@ -297,16 +301,28 @@ impl<'s> Pipeline<'s> {
 
     /// Makes model calls and tool calls of the exchanges that are done.
     fn take_exchanges(&mut self) {
-        for done in self.connections.done.drain(..) {
-            let Some(mut call) = self.wanted.llm.then(|| llm::call(&done.exchange)).flatten() else { continue };
-            self.llm_calls += 1;
-            call.row.capture_id = self.capture_id.clone();
-            call.row.llm_call_id = self.llm_calls;
-            call.row.proc_id = done.proc_id;
-            let rows = self.tools.take(&call, done.proc_id);
-            self.output.row(&call.row);
-            rows.iter().for_each(|row| self.output.row(row));
+        if !self.wanted.llm {
+            self.connections.done.clear();
         }
+        for Done { exchange, proc_id } in std::mem::take(&mut self.connections.done) {
+            let whole = match exchange.kind {
+                Kind::Whole => vec![exchange],
+                _ => self.sessions.take(exchange),
+            };
+            whole.iter().for_each(|exchange| self.call(exchange, proc_id));
+        }
+    }
+
+    /// Takes an exchange that may be a call of a model.
+    fn call(&mut self, exchange: &Exchange, proc_id: i64) {
+        let Some(mut call) = llm::call(exchange) else { return };
+        self.llm_calls += 1;
+        call.row.capture_id = self.capture_id.clone();
+        call.row.llm_call_id = self.llm_calls;
+        call.row.proc_id = proc_id;
+        let rows = self.tools.take(&call, proc_id);
+        self.output.row(&call.row);
+        rows.iter().for_each(|row| self.output.row(row));
     }
 
     fn note(&mut self, json: &[u8]) {

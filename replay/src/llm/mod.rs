@@ -5,10 +5,11 @@ mod anthropic;
 pub(crate) mod message;
 mod openai_chat;
 mod openai_responses;
+pub(crate) mod sessions;
 
 use crate::body::BodyState;
 use crate::event::Event;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Kind};
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
 use message::{Message, Part, Role};
@@ -69,7 +70,8 @@ const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API, &openai_responses::A
 
 /// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
 pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
-    let head = exchange.request.as_ref().filter(|head| head.method == "POST")?;
+    let over_websocket = exchange.kind == Kind::OverWebSocket;
+    let head = exchange.request.as_ref().filter(|head| head.method == "POST" || over_websocket)?;
     let path = head.target.split('?').next().unwrap_or_default();
     if !APIS.iter().any(|api| (api.path)(path)) {
         return None;

@@ -62,25 +62,25 @@ table! {
 }
 
 table! {
-    /// One event of a streamed response.
+    /// One event of a streamed response, or one message of a WebSocket.
     pub struct StreamEvent in "stream_events" {
         /// The capture.
         capture_id: String,
         /// The exchange.
         http_id: i64,
-        /// Counts the events of an exchange from 0.
+        /// Counts the events of an exchange from 0; of a WebSocket, both directions and what could not be had, too.
         idx: i64,
         /// When the event was complete on the wire.
         ts: Timestamp,
-        /// `sse`.
+        /// `sse`, or `ws`.
         framing: &'static str,
-        /// `received`, seen from the process.
+        /// `received` or `sent`, seen from the process.
         direction: &'static str,
-        /// Name of the event, as its `event:` field gives it.
+        /// Name of the event, as its `event:` field gives it; of a WebSocket, `binary`, `close`, `ping` or `pong`, and null for text.
         event: Option<String>,
         /// Length of the data.
         data_len: i64 [unit = "bytes"],
-        /// The data: its `data:` lines, joined by newlines.
+        /// The data: its `data:` lines, joined by newlines; a text message; a binary one in hexadecimal; code and reason of a close.
         data: String,
     }
 }

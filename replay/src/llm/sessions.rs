@@ -1,0 +1,111 @@
+//! Calls of models over WebSocket, where one connection carries one call after the other: a message that asks, and the messages
+//! that answer it. They are put together to exchanges as HTTP has them.
+
+use super::openai_responses::is_end;
+use crate::body::BodyState;
+use crate::bounded::Bounded;
+use crate::exchange::{Exchange, Kind};
+use serde_json::Value;
+
+/// WebSockets that are in the middle of a call.
+const MAX_OPEN: usize = 4096;
+
+/// Most events of one call, and most bytes in them; what comes after is not kept, and the call is not complete.
+const MAX_EVENTS: usize = 1 << 20;
+const MAX_BYTES: usize = 256 << 20;
+
+/// A call on its way.
+struct Open {
+    call: Exchange,
+    bytes: usize,
+}
+
+/// The calls that are on their way, by the exchange that agreed on WebSocket.
+pub(crate) struct Sessions {
+    open: Bounded<i64, Open>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions { open: Bounded::new(MAX_OPEN) }
+    }
+}
+
+/// What a message is to a call.
+enum Is {
+    Request,
+    Answer { last: bool },
+    Nothing,
+}
+
+impl Sessions {
+    /// Takes a piece of a WebSocket; returns the calls that are done.
+    pub fn take(&mut self, mut piece: Exchange) -> Vec<Exchange> {
+        let (http_id, ended) = (piece.http_id, piece.end_ts);
+        let mut done = Vec::new();
+        match piece.kind {
+            Kind::Message { .. } => {
+                let Some(event) = piece.events.pop() else { return done };
+                let what = if event.name.is_some() { Is::Nothing } else { what(&event.data, event.sent) };
+                match what {
+                    Is::Request => {
+                        // The one before got no end.
+                        done.extend(self.open.remove(&http_id).map(|open| cut(open.call)));
+                        let mut call = piece.into_call();
+                        call.request.iter_mut().for_each(|head| head.ts = event.ts);
+                        call.request_body.push(event.data.as_bytes());
+                        done.extend(self.open.insert(http_id, Open { call, bytes: 0 }).map(|open| cut(open.call)));
+                    }
+                    Is::Answer { last } => {
+                        let mut open =
+                            self.open.remove(&http_id).unwrap_or_else(|| Open { call: asked_unseen(piece), bytes: 0 });
+                        open.bytes = open.bytes.saturating_add(event.data.len());
+                        open.call.end_ts = ended;
+                        if open.call.events.len() < MAX_EVENTS && open.bytes <= MAX_BYTES {
+                            open.call.events.push(event);
+                        } else {
+                            open.call.response_body.fail(BodyState::TooLarge);
+                        }
+                        if last {
+                            done.push(open.call);
+                        } else {
+                            done.extend(self.open.insert(http_id, open).map(|open| cut(open.call)));
+                        }
+                    }
+                    Is::Nothing => {}
+                }
+            }
+            Kind::Missing => {
+                if let Some(mut open) = self.open.remove(&http_id) {
+                    open.call.response_body.fail(BodyState::Gap);
+                    self.open.insert(http_id, open);
+                }
+            }
+            _ => done.extend(self.open.remove(&http_id).map(|open| cut(open.call))),
+        }
+        done
+    }
+}
+
+/// A call that got no end.
+fn cut(mut call: Exchange) -> Exchange {
+    call.response_body.fail(BodyState::Cut);
+    call
+}
+
+/// A call whose request is missing.
+fn asked_unseen(piece: Exchange) -> Exchange {
+    let mut call = piece.into_call();
+    call.request_body.fail(BodyState::Gap);
+    call
+}
+
+fn what(data: &str, sent: bool) -> Is {
+    let Ok(message) = serde_json::from_str::<Value>(data) else { return Is::Nothing };
+    match (message.get("type").and_then(Value::as_str).unwrap_or_default(), sent) {
+        ("response.create", true) => Is::Request,
+        ("error", false) => Is::Answer { last: true },
+        (kind, false) if kind.starts_with("response.") => Is::Answer { last: is_end(kind) },
+        _ => Is::Nothing,
+    }
+}

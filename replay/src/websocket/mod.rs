@@ -1,0 +1,140 @@
+//! WebSocket (RFC 6455), from the response that agrees to it on. Each message is handed on when it is whole, for these
+//! connections last for hours.
+
+mod deflate;
+mod frame;
+
+use crate::event::{Event, Framing};
+use crate::exchange::{Exchange, Kind};
+use crate::message::Head;
+use crate::table::Timestamp;
+use deflate::{Agreed, Inflater};
+use frame::{Parser, Said, opcode};
+use std::fmt::Write;
+
+/// Whether a response agrees to speak WebSocket.
+pub(crate) fn agreed(response: &Head) -> bool {
+    response.status == 101 && response.has_token("upgrade", "websocket")
+}
+
+struct Side {
+    parser: Parser,
+    inflater: Option<Inflater>,
+}
+
+/// A WebSocket.
+pub(crate) struct Connection {
+    sides: [Side; 2],
+    http_id: i64,
+    request: Option<Head>,
+    response: Option<Head>,
+    /// Messages so far, those among them that could not be had.
+    count: i64,
+}
+
+impl Connection {
+    /// What the exchange agreed on; `client` is the direction of its request.
+    pub fn new(client: usize, exchange: &Exchange) -> Self {
+        let extensions = exchange.response.as_ref().and_then(|head| head.field("sec-websocket-extensions"));
+        let deflate = extensions.and_then(Agreed::of);
+        let side = |side: usize| {
+            let alone = |agreed: Agreed| if side == client { agreed.client_alone } else { agreed.server_alone };
+            let inflater = deflate.map(|agreed| Inflater::new(alone(agreed)));
+            Side { parser: Parser::new(side == client, deflate.is_some()), inflater }
+        };
+        Connection {
+            sides: [side(0), side(1)],
+            http_id: exchange.http_id,
+            request: exchange.request.clone(),
+            response: exchange.response.clone(),
+            count: 0,
+        }
+    }
+
+    /// Takes bytes of a direction; messages that are complete are appended to `done`.
+    pub fn push(&mut self, side: usize, ts: Timestamp, bytes: &[u8], done: &mut Vec<Exchange>) {
+        let mut said = Vec::new();
+        self.sides[side].parser.push(bytes, &mut said);
+        self.take(side, ts, said, done);
+    }
+
+    pub fn gap(&mut self, side: usize, ts: Timestamp, len: u64, done: &mut Vec<Exchange>) {
+        let mut said = Vec::new();
+        self.sides[side].parser.gap(len, &mut said);
+        self.take(side, ts, said, done);
+    }
+
+    /// The connection ends, or the capture does.
+    pub fn finish(&mut self, ts: Timestamp, closed: bool, done: &mut Vec<Exchange>) {
+        let end_reason = if closed { "close" } else { "capture_end" };
+        let mut end = self.piece(ts, Kind::End, None);
+        end.end_reason = end_reason;
+        done.push(end);
+    }
+
+    fn take(&mut self, side: usize, ts: Timestamp, said: Vec<Said>, done: &mut Vec<Exchange>) {
+        for said in said {
+            let event = self.event(side, ts, said);
+            let idx = self.count;
+            self.count += 1;
+            let kind = if event.is_some() { Kind::Message { idx } } else { Kind::Missing };
+            done.push(self.piece(ts, kind, event));
+        }
+    }
+
+    /// The event that a message is; `None` if it cannot be had.
+    fn event(&mut self, side: usize, ts: Timestamp, said: Said) -> Option<Event> {
+        let Side { inflater, .. } = &mut self.sides[side];
+        let (name, data) = match said {
+            Said::Message { opcode, compressed, payload } => {
+                let payload = match (compressed, inflater) {
+                    (true, Some(inflater)) => inflater.message(&payload)?,
+                    (true, None) => return None,
+                    (false, _) => payload,
+                };
+                match String::from_utf8(payload) {
+                    Ok(text) if opcode == opcode::TEXT => (None, text),
+                    Ok(text) => (Some("binary"), hex(text.as_bytes())),
+                    Err(error) => (Some("binary"), hex(error.as_bytes())),
+                }
+            }
+            Said::Control { opcode, payload } => control(opcode, &payload),
+            Said::Damaged { compressed } => {
+                inflater.iter_mut().filter(|_| compressed).for_each(Inflater::missed);
+                return None;
+            }
+            Said::Lost => return None,
+        };
+        Some(Event { ts, framing: Framing::WebSocket, sent: side == 0, name: name.map(str::to_owned), data })
+    }
+
+    /// A message as a piece of its exchange.
+    fn piece(&self, ts: Timestamp, kind: Kind, event: Option<Event>) -> Exchange {
+        let mut piece = Exchange::piece(self.http_id, kind);
+        (piece.request, piece.response) = (self.request.clone(), self.response.clone());
+        piece.end_ts = Some(ts);
+        piece.events.extend(event);
+        piece
+    }
+}
+
+/// A control frame: of a close, its code and reason (RFC 6455, 5.5.1).
+fn control(opcode: u8, payload: &[u8]) -> (Option<&'static str>, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match (opcode, payload) {
+        (opcode::CLOSE, [high, low, reason @ ..]) => {
+            let code = u16::from_be_bytes([*high, *low]);
+            (Some("close"), format!("{code} {}", text(reason)).trim_end().to_owned())
+        }
+        (opcode::CLOSE, _) => (Some("close"), String::new()),
+        (opcode::PING, payload) => (Some("ping"), text(payload)),
+        (_, payload) => (Some("pong"), text(payload)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
