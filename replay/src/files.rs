@@ -77,6 +77,7 @@ impl Files {
             bytes_read: closes.then(|| signed(file.bytes_read.get())),
             bytes_written: closes.then(|| signed(file.bytes_written.get())),
             length: (op == file_op::TRUNCATE).then(|| signed(file.bytes_read.get())),
+            cause_tool_call_key: None,
         })
     }
 }

@@ -33,6 +33,8 @@ mod paths;
 mod pipeline;
 mod processes;
 mod recording;
+mod shell;
+mod signals;
 pub mod span;
 mod sse;
 mod stdio;

@@ -13,6 +13,7 @@ use crate::order::Order;
 use crate::output::Output;
 use crate::processes::{Processes, signed};
 use crate::recording::Recording;
+use crate::signals::Started;
 use crate::stdio::Stdio;
 use crate::table::Timestamp;
 use crate::tables;
@@ -214,10 +215,12 @@ impl<'s> Pipeline<'s> {
         match body {
             Body::Fork(fork) => {
                 let lost = self.processes.fork(tgid, fork, self.clock.at(fork.child_start.get()));
+                self.started(fork.child_tgid.get());
                 lost.iter().for_each(|row| self.output.row(row));
             }
             Body::Process { process, path, .. } => {
                 let lost = self.processes.snapshot(tgid, process, path, self.clock.at(process.start.get()));
+                self.started(tgid);
                 lost.iter().for_each(|row| self.output.row(row));
             }
             Body::Exec { exec, path, cwd, .. } => {
@@ -240,6 +243,13 @@ impl<'s> Pipeline<'s> {
                 let proc_id = self.processes.id(tgid);
                 self.of_process(header, other, (proc_id, ts));
             }
+        }
+    }
+
+    /// Says whose child a process is.
+    fn started(&mut self, tgid: u32) {
+        if let Some((proc_id, parent_proc_id)) = self.processes.parent(tgid) {
+            self.output.row(&Started { proc_id, parent_proc_id });
         }
     }
 
@@ -322,6 +332,7 @@ impl<'s> Pipeline<'s> {
         call.row.proc_id = proc_id;
         let rows = self.tools.take(&call, proc_id);
         self.output.row(&call.row);
+        self.tools.requested.drain(..).for_each(|row| self.output.row(&row));
         rows.iter().for_each(|row| self.output.row(row));
     }
 

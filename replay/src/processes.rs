@@ -52,6 +52,12 @@ impl Processes {
         live.or_else(|| self.exited.get(&tgid).copied())
     }
 
+    /// The `proc_id` of a process that lives, and of its parent.
+    pub fn parent(&self, tgid: u32) -> Option<(i64, i64)> {
+        let row = &self.live.get(&tgid)?.row;
+        Some((row.proc_id, row.parent_proc_id?))
+    }
+
     fn live(&mut self, tgid: u32) -> &mut Live {
         let (count, capture_id) = (&mut self.count, &self.capture_id);
         let exited = &mut self.exited;

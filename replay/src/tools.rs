@@ -6,6 +6,7 @@
 
 use crate::llm::Call;
 use crate::llm::message::{self, ToolResult};
+use crate::signals::ToolRequested;
 use crate::table::Timestamp;
 use crate::tables::ToolCall;
 use sha2::{Digest, Sha256};
@@ -22,11 +23,13 @@ pub(crate) struct Tools {
     count: i64,
     waiting: HashMap<Option<String>, Vec<Waiting>>,
     answered: HashSet<String>,
+    /// What was asked for and not told yet.
+    pub requested: Vec<ToolRequested>,
 }
 
 impl Tools {
     pub fn new(capture_id: String) -> Self {
-        Tools { capture_id, count: 0, waiting: HashMap::new(), answered: HashSet::new() }
+        Tools { capture_id, count: 0, waiting: HashMap::new(), answered: HashSet::new(), requested: Vec::new() }
     }
 
     /// Takes a call: first the results that its request carries, then what its response asks for. Returns the rows that
@@ -81,6 +84,16 @@ impl Tools {
             requested_ts: request.ts.or(end),
             ..ToolCall::default()
         };
+        if !request.server {
+            self.requested.push(ToolRequested {
+                tool_call_key: row.tool_call_key,
+                tool_call_id: row.tool_call_id.clone(),
+                proc_id,
+                requested_ts: row.requested_ts,
+                tool_name: row.tool_name.clone(),
+                arguments: request.arguments.clone(),
+            });
+        }
         waiting.push(Waiting { proc_id, row });
     }
 

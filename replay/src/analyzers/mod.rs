@@ -39,6 +39,7 @@
 //! - Its version goes up when the same capture gives other rows than before. Names and versions stand in the first line of a
 //!   replay, so that rows that changed can be laid to what changed them.
 
+mod causes;
 mod chain;
 mod models;
 
@@ -95,6 +96,7 @@ pub static ANALYZERS: &[Entry] = &[
     stage("http", 1, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
     stage("llm", 1, "calls of models, and the tools they ask for", &[LlmCall::TABLE, ToolCall::TABLE]),
     stage("metric", 1, "measurements of processes", &[Metric::TABLE]),
+    analyzer("causes", 1, "which tool call caused what", &[Cause::TABLE], causes::INPUTS, causes::Causes::boxed),
     analyzer("models", 1, "models that are not what was asked for", &[Finding::TABLE], models::READS, |_| {
         Box::new(models::Models)
     }),

@@ -104,6 +104,8 @@ table! {
         working_directory: String [otel = "process.working_directory"],
         /// Whether arguments are missing: longer than the capturer takes, unreadable, or lost.
         truncated: bool,
+        /// The tool call that caused it, as far as is known; `causes` says how.
+        cause_tool_call_key: Option<i64>,
     }
 }
 

@@ -2,6 +2,7 @@
 //! `capture_id`, and joins are on `(capture_id, id)`. A row that was built from bytes with a gap, a truncation or a lost
 //! record says so.
 
+mod causes;
 mod findings;
 mod http;
 mod io;
@@ -10,6 +11,7 @@ mod machine;
 mod network;
 
 use crate::table::TableDef;
+pub use causes::Cause;
 pub use findings::Finding;
 pub use http::{Http, StreamEvent};
 pub use io::{File, Stdio};
@@ -31,6 +33,7 @@ pub static TABLES: &[&TableDef] = &[
     StreamEvent::TABLE,
     LlmCall::TABLE,
     ToolCall::TABLE,
+    Cause::TABLE,
     Finding::TABLE,
     Metric::TABLE,
     Dropped::TABLE,

@@ -50,6 +50,8 @@ table! {
         plaintext_received: i64 [unit = "bytes"],
         /// Plaintext bytes of both directions that are missing from the capture.
         gap_bytes: i64 [unit = "bytes"],
+        /// The tool call that caused it, as far as is known; `causes` says how.
+        cause_tool_call_key: Option<i64>,
     }
 }
 

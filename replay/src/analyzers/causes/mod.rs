@@ -1,0 +1,247 @@
+//! Which tool call caused which exec, file operation and connection.
+//!
+//! A call is open from the moment at which the model's request was whole until its result is sent. What happens meanwhile below
+//! the process that asked, and only that, may be its doing. Evidence goes before time: with several calls open at once, time
+//! alone decides nothing. What the agent itself does (its configuration, its telemetry) counts only where a call names it.
+//!
+//! Tools may start before the answer that asks for them has ended, and its row comes then: rows are held back for [`HOLD`].
+
+mod calls;
+mod evidence;
+
+use super::{Analyzer, Inputs, Rows};
+use crate::bounded::Bounded;
+use crate::signals::{Started, ToolRequested};
+use crate::table::{Row, Timestamp};
+use crate::tables::{Cause, Connection, Exec, File, ToolCall};
+use calls::{Call, Calls};
+use std::collections::VecDeque;
+
+/// How long a row waits for the request that explains it, in nanoseconds of event time.
+const HOLD: i64 = 30_000_000_000;
+
+/// Most rows that wait; were there more, the oldest would go with what is known.
+const MAX_HELD: usize = 65_536;
+
+/// Processes whose parent and cause are remembered.
+const MAX_PROCESSES: usize = 65_536;
+
+/// How deep a process may be below the one that asked.
+const MAX_DEPTH: usize = 256;
+
+pub(super) const INPUTS: Inputs = Inputs {
+    reads: &[(Started::TABLE, &[]), (ToolRequested::TABLE, &[]), (ToolCall::TABLE, &[])],
+    amends: &[
+        (Exec::TABLE, "cause_tool_call_key"),
+        (File::TABLE, "cause_tool_call_key"),
+        (Connection::TABLE, "cause_tool_call_key"),
+    ],
+};
+
+/// A row that waits.
+enum Held {
+    Exec(Exec),
+    File(File),
+    Connection(Box<Connection>),
+}
+
+/// A reason to believe that a call caused something.
+#[derive(Clone, Debug)]
+struct Edge {
+    key: i64,
+    method: &'static str,
+    confidence: f64,
+    others: Vec<i64>,
+}
+
+pub(super) struct Causes {
+    capture_id: String,
+    calls: Calls,
+    parents: Bounded<i64, i64>,
+    /// What is known of a process: the call that started it.
+    started_by: Bounded<i64, (i64, f64)>,
+    held: VecDeque<(i64, Held)>,
+    now: i64,
+}
+
+impl Causes {
+    pub fn boxed(capture_id: &str) -> Box<dyn Analyzer> {
+        Box::new(Causes {
+            capture_id: capture_id.to_owned(),
+            calls: Calls::default(),
+            parents: Bounded::new(MAX_PROCESSES),
+            started_by: Bounded::new(MAX_PROCESSES),
+            held: VecDeque::new(),
+            now: i64::MIN,
+        })
+    }
+
+    fn hold(&mut self, ts: Timestamp, held: Held) {
+        self.now = self.now.max(ts.0);
+        self.held.push_back((self.now, held));
+    }
+
+    /// Hands on what has waited long enough.
+    fn hand_on(&mut self, all: bool, out: &mut Rows<'_>) {
+        while let Some((since, _)) = self.held.front() {
+            let ripe = self.now.saturating_sub(*since) > HOLD || self.held.len() > MAX_HELD;
+            if !(all || ripe) {
+                break;
+            }
+            let Some((since, held)) = self.held.pop_front() else { break };
+            self.calls.forget_before(since.saturating_sub(HOLD));
+            self.decide(held, out);
+        }
+    }
+
+    fn decide(&mut self, held: Held, out: &mut Rows<'_>) {
+        match held {
+            Held::Exec(mut exec) => {
+                let edges = self.of_exec(&exec);
+                exec.cause_tool_call_key = best(&edges);
+                self.edges("exec", format!("{}@{}", exec.proc_id, exec.ts.0), edges, out);
+                out(&exec);
+            }
+            Held::File(mut file) => {
+                let paths = [file.path.as_deref(), file.new_path.as_deref()];
+                let names = |call: &Call| paths.iter().flatten().any(|path| call.evidence.names(path));
+                let edges = self.of_process(file.proc_id, file.ts, "path_match", names);
+                file.cause_tool_call_key = best(&edges);
+                self.edges("file", format!("{}@{}", file.proc_id, file.ts.0), edges, out);
+                out(&file);
+            }
+            Held::Connection(mut connection) => {
+                let host = connection.server_name.clone();
+                let names = |call: &Call| host.as_deref().is_some_and(|host| call.evidence.mentions(host));
+                let edges = self.of_process(connection.proc_id, connection.opened_at, "argv_match", names);
+                connection.cause_tool_call_key = best(&edges);
+                self.edges("connection", connection.conn_id.to_string(), edges, out);
+                out(&*connection);
+            }
+        }
+    }
+
+    fn edges(&self, effect_kind: &'static str, effect_key: String, edges: Vec<Edge>, out: &mut Rows<'_>) {
+        for edge in edges {
+            out(&Cause {
+                capture_id: self.capture_id.clone(),
+                cause_kind: "tool_call",
+                cause_key: edge.key.to_string(),
+                effect_kind,
+                effect_key: effect_key.clone(),
+                method: edge.method,
+                confidence: edge.confidence,
+                ambiguous_with: edge.others.iter().map(i64::to_string).collect(),
+            });
+        }
+    }
+
+    /// A process and those above it, the nearest first.
+    fn line(&self, proc_id: i64) -> Vec<i64> {
+        let above = std::iter::successors(Some(proc_id), |proc_id| self.parents.get(proc_id).copied());
+        above.take(MAX_DEPTH).collect()
+    }
+
+    fn of_exec(&mut self, exec: &Exec) -> Vec<Edge> {
+        let line = self.line(exec.proc_id);
+        let open = self.calls.open(&line, exec.ts);
+        if self.calls.asks(exec.proc_id) {
+            return Vec::new();
+        }
+        let inherited = line.iter().find_map(|proc_id| self.started_by.get(proc_id).copied());
+        let running = inherited.filter(|(key, _)| open.contains(key));
+        let edges = match running {
+            Some((key, confidence)) => vec![subtree(key, confidence)],
+            None => {
+                let matching = self.calls.matching(&open, |call| call.evidence.runs(exec));
+                match (&matching[..], &open[..], inherited) {
+                    ([], [], Some((key, confidence))) => vec![subtree(key, confidence)],
+                    ([], _, _) => window(&open),
+                    _ => self.one_of(matching),
+                }
+            }
+        };
+        if let Some(edge) =
+            edges.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence)).filter(|_| best(&edges).is_some())
+        {
+            self.started_by.insert(exec.proc_id, (edge.key, edge.confidence));
+        }
+        edges
+    }
+
+    /// Of calls that ask for the same, the first that has not been run yet.
+    fn one_of(&mut self, matching: Vec<(i64, f64)>) -> Vec<Edge> {
+        let fresh = matching.iter().find(|(key, _)| !self.calls.has_run(*key)).or(matching.first());
+        let Some(&(key, confidence)) = fresh else { return Vec::new() };
+        self.calls.run(key);
+        let others = matching.iter().map(|(other, _)| *other).filter(|other| *other != key).collect();
+        vec![Edge { key, method: "argv_match", confidence, others }]
+    }
+
+    /// What a process did otherwise: its own arguments do not tell, those of the calls may.
+    fn of_process(
+        &mut self,
+        proc_id: i64,
+        ts: Timestamp,
+        method: &'static str,
+        names: impl Fn(&Call) -> bool,
+    ) -> Vec<Edge> {
+        let line = self.line(proc_id);
+        let open = self.calls.open(&line, ts);
+        let own = self.calls.asks(proc_id);
+        let inherited = line.iter().find_map(|proc_id| self.started_by.get(proc_id).copied()).filter(|_| !own);
+        if let Some((key, confidence)) = inherited.filter(|(key, _)| open.is_empty() || open.contains(key)) {
+            return vec![subtree(key, confidence)];
+        }
+        let matching = self.calls.matching(&open, |call| names(call).then_some(0.9));
+        match &matching[..] {
+            [] if own => Vec::new(),
+            [] => window(&open),
+            [(key, confidence)] => vec![Edge { key: *key, method, confidence: *confidence, others: Vec::new() }],
+            // Several calls name it: the one that was asked for last.
+            [others @ .., (key, _)] => {
+                let others = others.iter().map(|(other, _)| *other).collect();
+                vec![Edge { key: *key, method, confidence: 0.5, others }]
+            }
+        }
+    }
+}
+
+fn subtree(key: i64, confidence: f64) -> Edge {
+    Edge { key, method: "subtree", confidence: (confidence * 0.9).max(0.1), others: Vec::new() }
+}
+
+fn window(open: &[i64]) -> Vec<Edge> {
+    let confidence = if open.len() == 1 { 0.6 } else { 0.3 };
+    let others = |key: i64| open.iter().copied().filter(|other| *other != key).collect();
+    open.iter().map(|&key| Edge { key, method: "window", confidence, others: others(key) }).collect()
+}
+
+/// The call that it was, if time alone does not leave several.
+fn best(edges: &[Edge]) -> Option<i64> {
+    if let [edge] = edges { Some(edge.key) } else { None }
+}
+
+impl Analyzer for Causes {
+    fn row(&mut self, row: &dyn Row, out: &mut Rows<'_>) {
+        if let Some(started) = row.downcast::<Started>() {
+            self.parents.insert(started.proc_id, started.parent_proc_id);
+        } else if let Some(exec) = row.downcast::<Exec>() {
+            self.hold(exec.ts, Held::Exec(exec.clone()));
+        } else if let Some(file) = row.downcast::<File>() {
+            self.hold(file.ts, Held::File(file.clone()));
+        } else if let Some(connection) = row.downcast::<Connection>() {
+            let ts = connection.closed_at.unwrap_or(connection.opened_at);
+            self.hold(ts, Held::Connection(Box::new(connection.clone())));
+        } else if let Some(requested) = row.downcast::<ToolRequested>() {
+            self.calls.requested(requested);
+        } else if let Some(call) = row.downcast::<ToolCall>() {
+            self.calls.answered(call);
+        }
+        self.hand_on(false, out);
+    }
+
+    fn finish(&mut self, out: &mut Rows<'_>) {
+        self.hand_on(true, out);
+    }
+}

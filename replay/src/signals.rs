@@ -1,0 +1,32 @@
+//! What stages tell analyzers that is no table of its own: it would stand in one later, or in another shape.
+
+use crate::table;
+use crate::table::Timestamp;
+
+table! {
+    /// A process has a parent.
+    pub struct Started in "started" {
+        /// The process.
+        proc_id: i64,
+        /// The one that started it.
+        parent_proc_id: i64,
+    }
+}
+
+table! {
+    /// A model has asked for a tool; the row of `tool_calls` comes with the result.
+    pub struct ToolRequested in "tool_requested" {
+        /// The tool call.
+        tool_call_key: i64,
+        /// The provider's id of the call.
+        tool_call_id: Option<String>,
+        /// The process that asked the model.
+        proc_id: i64,
+        /// When the request was whole.
+        requested_ts: Option<Timestamp>,
+        /// Name of the tool.
+        tool_name: Option<String>,
+        /// Arguments as JSON.
+        arguments: String,
+    }
+}
