@@ -151,7 +151,14 @@ impl Causes {
         let inherited = line.iter().find_map(|proc_id| self.started_by.get(proc_id).copied());
         let running = inherited.filter(|(key, _)| open.contains(key));
         let edges = match running {
-            Some((key, confidence)) => vec![subtree(key, confidence)],
+            Some((key, confidence)) => {
+                // What it runs itself may say more than whose child it is.
+                let said = self.calls.matching(&[key], |call| call.evidence.runs(exec));
+                match said[..] {
+                    [(key, said)] if said >= confidence => self.one_of(vec![(key, said)]),
+                    _ => vec![subtree(key, confidence)],
+                }
+            }
             None => {
                 let matching = self.calls.matching(&open, |call| call.evidence.runs(exec));
                 match (&matching[..], &open[..], inherited) {
