@@ -8,6 +8,12 @@ pub(crate) enum Framing {
     /// Server-sent events.
     Sse,
     WebSocket,
+    /// A JSON value on each line.
+    Ndjson,
+    /// Items of a JSON array.
+    JsonArray,
+    /// Messages of an AWS event stream.
+    EventStream,
 }
 
 impl Framing {
@@ -15,13 +21,31 @@ impl Framing {
         match self {
             Framing::Sse => "sse",
             Framing::WebSocket => "ws",
+            Framing::Ndjson => "ndjson",
+            Framing::JsonArray => "json_array",
+            Framing::EventStream => "eventstream",
         }
+    }
+
+    /// The framing that a media type stands for.
+    pub fn of_media_type(media_type: &str) -> Option<Framing> {
+        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Some(match essence.as_str() {
+            "text/event-stream" => Framing::Sse,
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+                Framing::Ndjson
+            }
+            "application/vnd.amazon.eventstream" => Framing::EventStream,
+            _ => return None,
+        })
     }
 }
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
+    /// Its number among those of its exchange, counting what could not be had.
+    pub idx: i64,
     /// When it was whole on the wire.
     pub ts: Timestamp,
     pub framing: Framing,

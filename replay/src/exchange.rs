@@ -1,9 +1,9 @@
 //! A request with its response, whichever version of HTTP carries them: what they have in common from the first head on.
 
 use crate::body::{Body, BodyState};
-use crate::event::{Event, Framing};
+use crate::event::Event;
+use crate::framing::Stream;
 use crate::message::Head;
-use crate::sse;
 use crate::table::Timestamp;
 
 /// What an exchange stands for.
@@ -12,8 +12,8 @@ pub(crate) enum Kind {
     /// A request with its response.
     #[default]
     Whole,
-    /// One message of a WebSocket, which is its only event: `idx` counts them.
-    Message { idx: i64 },
+    /// One message of a WebSocket, which is its only event.
+    Message,
     /// A message of a WebSocket is missing, or all from here on.
     Missing,
     /// The WebSocket ends.
@@ -39,15 +39,8 @@ pub(crate) struct Exchange {
     pub end_reason: &'static str,
     /// The events of a streamed response.
     pub events: Vec<Event>,
-    sse: Option<sse::Parser>,
-    /// How a response starts of which it is not known whether it is streamed.
-    unsure: Option<Vec<u8>>,
+    stream: Stream,
 }
-
-/// What a stream of events may start with: names of fields, or a comment.
-const EVENT_STREAMS: [&[u8]; 5] = [b"event:", b"data:", b"id:", b"retry:", b": "];
-
-const LONGEST_START: usize = 6;
 
 impl Exchange {
     fn new(http_id: i64, stream_id: i64) -> Self {
@@ -64,8 +57,7 @@ impl Exchange {
             end_ts: None,
             end_reason: "capture_end",
             events: Vec::new(),
-            sse: None,
-            unsure: None,
+            stream: Stream::none(),
         }
     }
 
@@ -106,34 +98,19 @@ impl Exchange {
 
     pub fn begin_response(&mut self, head: Head) {
         self.response_body = body(&head);
-        self.unsure = (head.unknown_fields > 0 && head.field("content-type").is_none()).then(Vec::new);
-        let may_stream = head.is_event_stream() || self.unsure.is_some();
-        self.sse = may_stream.then(sse::Parser::default);
+        self.stream = Stream::of(self.request.as_ref(), &head);
         self.response = Some(head);
     }
 
     /// Whether the response is a stream of events.
     pub fn is_event_stream(&self) -> bool {
-        if self.kind == Kind::OverWebSocket {
-            return true;
-        }
-        let shown = |start: &Vec<u8>| EVENT_STREAMS.iter().any(|name| start.starts_with(name));
-        self.unsure.as_ref().map_or_else(|| self.response.as_ref().is_some_and(Head::is_event_stream), shown)
+        self.kind == Kind::OverWebSocket || self.stream.is_sure()
     }
 
     pub fn take_response_body(&mut self, ts: Timestamp, bytes: &[u8], keep: bool) {
         self.end_ts = Some(ts);
         let decoded = self.response_body.push(bytes);
-        if let Some(start) = &mut self.unsure {
-            start.extend(decoded.iter().take(LONGEST_START - start.len()));
-        }
-        if let Some(parser) = &mut self.sse {
-            let mut events = Vec::new();
-            parser.push(decoded, &mut events);
-            let framing = Framing::Sse;
-            let of = |sse::Event { name, data }| Event { ts, framing, sent: false, name, data };
-            self.events.extend(events.into_iter().map(of));
-        }
+        self.stream.push(ts, decoded, &mut self.events);
         if !keep {
             self.response_body.data.clear();
         }
@@ -142,7 +119,7 @@ impl Exchange {
     /// Bytes of the response are missing.
     pub fn response_gap(&mut self, len: u64) {
         self.response_body.gap(len);
-        self.sse = None;
+        self.stream.gap();
     }
 
     /// Nothing more comes: what is open is cut.
@@ -159,8 +136,11 @@ impl Exchange {
     pub fn finished(mut self) -> Self {
         self.request_body.finish();
         self.response_body.finish();
-        if !self.is_event_stream() {
-            self.events.clear();
+        if let (BodyState::Complete, Some(ts)) = (self.response_body.state, self.end_ts) {
+            self.stream.finish(ts, &mut self.events);
+        }
+        if self.stream.damaged() {
+            self.response_body.fail(BodyState::Undecodable);
         }
         self
     }

@@ -1,6 +1,6 @@
 //! The rows of an exchange: itself, and the events that it streamed.
 
-use crate::exchange::{Exchange, Kind};
+use crate::exchange::Exchange;
 use crate::output::Output;
 use crate::processes::signed;
 use crate::tables;
@@ -15,12 +15,11 @@ pub(crate) fn without_port(host: &str) -> &str {
 
 /// The rows of the events.
 pub(crate) fn events(capture_id: &str, exchange: &Exchange, output: &mut Output<'_>) {
-    let first = if let Kind::Message { idx } = exchange.kind { idx } else { 0 };
-    for (idx, event) in (first..).zip(&exchange.events) {
+    for event in &exchange.events {
         output.row(&tables::StreamEvent {
             capture_id: capture_id.to_owned(),
             http_id: exchange.http_id,
-            idx,
+            idx: event.idx,
             ts: event.ts,
             framing: event.framing.name(),
             direction: if event.sent { "sent" } else { "received" },

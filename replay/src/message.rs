@@ -70,11 +70,6 @@ impl Head {
         self.field(":authority").or_else(|| self.field("host"))
     }
 
-    /// Whether the body is a stream of server-sent events.
-    pub fn is_event_stream(&self) -> bool {
-        self.field("content-type").is_some_and(|media| media.trim_start().starts_with("text/event-stream"))
-    }
-
     /// Whether a list, which may be in several fields, has this item.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         let values = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));

@@ -1,6 +1,7 @@
 //! A recording and its files. One that was rotated has several, each a whole capture; read together they give the rows of one.
 
 use crate::Error;
+use crate::hex::hex;
 use crate::pipeline::WallClock;
 use crate::processes::signed;
 use crate::tables;
@@ -96,7 +97,7 @@ impl Recording {
 
 /// A UUID in its usual form (RFC 9562, 4).
 fn uuid(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(bytes);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 

@@ -4,6 +4,7 @@
 //! call's id comes from the provider; in one capture several agents may be given the same, so a result goes to the newest
 //! request that waits for it, of its own process if there is one.
 
+use crate::hex::hex;
 use crate::llm::Call;
 use crate::llm::message::{self, ToolResult};
 use crate::signals::ToolRequested;
@@ -142,5 +143,5 @@ impl Tools {
 
 /// SHA-256 of a text, hexadecimal.
 fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
 }

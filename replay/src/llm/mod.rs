@@ -83,7 +83,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let streamed = exchange.is_event_stream();
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
     let answer = match (&parsed, streamed) {
-        (_, true) => (api.streamed)(&exchange.events),
+        (_, true) => (api.streamed)(before_hole(exchange)),
         (Some(json), _) => Answer { ended: true, error_type: error_type(json), ..(api.whole)(json) },
         (None, _) => Answer::default(),
     };
@@ -132,6 +132,14 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     };
     let request = request.as_ref().map(api.messages).unwrap_or_default();
     Some(Call { row, request, answer: message })
+}
+
+/// The events up to the first that could not be had: what is pieced together of those behind it may look whole. (Over WebSocket,
+/// what is pieced together comes once more when it is whole.)
+fn before_hole(exchange: &Exchange) -> &[Event] {
+    let whole = |(expected, event): (i64, &Event)| exchange.kind == Kind::OverWebSocket || event.idx == expected;
+    let count = (0..).zip(&exchange.events).take_while(|numbered| whole(*numbered)).count();
+    exchange.events.get(..count).unwrap_or_default()
 }
 
 /// `{"model": …}`, which most APIs ask for.

@@ -44,7 +44,7 @@ impl Sessions {
         let (http_id, ended) = (piece.http_id, piece.end_ts);
         let mut done = Vec::new();
         match piece.kind {
-            Kind::Message { .. } => {
+            Kind::Message => {
                 let Some(event) = piece.events.pop() else { return done };
                 let what = if event.name.is_some() { Is::Nothing } else { what(&event.data, event.sent) };
                 match what {

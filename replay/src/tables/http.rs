@@ -54,7 +54,7 @@ table! {
         request_body: Option<Vec<u8>>,
         /// Response body, content encoding removed.
         response_body: Option<Vec<u8>>,
-        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing), `cut` (the stream ends inside), `too_large`, `undecodable`; or `unknown_fields`: the bodies are whole, but header fields are not known, for HTTP/2's table of them was not seen from its start.
+        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing), `cut` (the stream ends inside), `too_large`, `undecodable` (a coding that cannot be removed, or events whose framing or checksums are wrong); or `unknown_fields`: the bodies are whole, but header fields are not known, for HTTP/2's table of them was not seen from its start.
         body_state: &'static str,
         /// How the exchange ended: `response`, `close` (the response ends with the connection), `no_response`, `upgrade`, `reset` (one side gave the stream up), `limit` (too many streams were open), `capture_end`.
         end_reason: &'static str,
@@ -68,19 +68,19 @@ table! {
         capture_id: String,
         /// The exchange.
         http_id: i64,
-        /// Counts the events of an exchange from 0; of a WebSocket, both directions and what could not be had, too.
+        /// Counts the events of an exchange from 0, with those that could not be had, for they were damaged, and one for each hole in the stream; of a WebSocket, those of both directions.
         idx: i64,
         /// When the event was complete on the wire.
         ts: Timestamp,
-        /// `sse`, or `ws`.
+        /// How events are told apart: `sse` (server-sent events), `ws` (WebSocket), `ndjson` (a JSON value on each line), `json_array` (items of an array that comes over time), `eventstream` (AWS event stream).
         framing: &'static str,
         /// `received` or `sent`, seen from the process.
         direction: &'static str,
-        /// Name of the event, as its `event:` field gives it; of a WebSocket, `binary`, `close`, `ping` or `pong`, and null for text.
+        /// Name of the event, as its `event:` field gives it; of an AWS event stream, its `:event-type`, `:exception-type` or `:error-code`; of a WebSocket, `binary`, `close`, `ping` or `pong`, and null for text.
         event: Option<String>,
         /// Length of the data.
         data_len: i64 [unit = "bytes"],
-        /// The data: its `data:` lines, joined by newlines; a text message; a binary one in hexadecimal; code and reason of a close.
+        /// The data: its `data:` lines, joined by newlines; a line or an item as it stands there; the payload of an AWS message, in hexadecimal if it is no text; a text message; a binary one in hexadecimal; code and reason of a close.
         data: String,
     }
 }

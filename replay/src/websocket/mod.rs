@@ -6,11 +6,11 @@ mod frame;
 
 use crate::event::{Event, Framing};
 use crate::exchange::{Exchange, Kind};
+use crate::hex::hex;
 use crate::message::Head;
 use crate::table::Timestamp;
 use deflate::{Agreed, Inflater};
 use frame::{Parser, Said, opcode};
-use std::fmt::Write;
 
 /// Whether a response agrees to speak WebSocket.
 pub(crate) fn agreed(response: &Head) -> bool {
@@ -75,9 +75,8 @@ impl Connection {
     fn take(&mut self, side: usize, ts: Timestamp, said: Vec<Said>, done: &mut Vec<Exchange>) {
         for said in said {
             let event = self.event(side, ts, said);
-            let idx = self.count;
             self.count += 1;
-            let kind = if event.is_some() { Kind::Message { idx } } else { Kind::Missing };
+            let kind = if event.is_some() { Kind::Message } else { Kind::Missing };
             done.push(self.piece(ts, kind, event));
         }
     }
@@ -105,7 +104,8 @@ impl Connection {
             }
             Said::Lost => return None,
         };
-        Some(Event { ts, framing: Framing::WebSocket, sent: side == 0, name: name.map(str::to_owned), data })
+        let (idx, sent, name) = (self.count, side == 0, name.map(str::to_owned));
+        Some(Event { idx, ts, framing: Framing::WebSocket, sent, name, data })
     }
 
     /// A message as a piece of its exchange.
@@ -130,11 +130,4 @@ fn control(opcode: u8, payload: &[u8]) -> (Option<&'static str>, String) {
         (opcode::PING, payload) => (Some("ping"), text(payload)),
         (_, payload) => (Some("pong"), text(payload)),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

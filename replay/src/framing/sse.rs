@@ -1,27 +1,30 @@
 //! Server-sent events, as the WHATWG HTML standard defines the event stream format (9.2.6).
 
-/// An event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
-    /// The `event:` field, if there was one.
-    pub name: Option<String>,
-    /// The `data:` lines, joined by newlines.
-    pub data: String,
-}
+use super::{Decoder, Found};
 
-/// Parses a stream that may be cut anywhere, inside a character too.
 #[derive(Default)]
-pub(crate) struct Parser {
+pub(super) struct Parser {
     line: Vec<u8>,
     started: bool,
     after_cr: bool,
     name: Option<String>,
     data: Option<String>,
+    torn: Torn,
 }
 
-impl Parser {
-    /// Takes bytes; appends the events that they complete.
-    pub fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) {
+/// How much of an event is missing.
+#[derive(Default, PartialEq, Eq)]
+enum Torn {
+    #[default]
+    Nothing,
+    /// The line that comes has no start.
+    Line,
+    /// Lines that come belong to an event that has no start.
+    Event,
+}
+
+impl Decoder for Parser {
+    fn push(&mut self, bytes: &[u8], found: &mut Vec<Found>) {
         let mut rest = bytes;
         while let Some((&first, after)) = rest.split_first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {
@@ -36,11 +39,32 @@ impl Parser {
             self.after_cr = rest[end] == b'\r';
             rest = &rest[end + 1..];
             let line = std::mem::take(&mut self.line);
-            self.take_line(&line, events);
+            self.take_line(&line, found);
         }
     }
 
-    fn take_line(&mut self, line: &[u8], events: &mut Vec<Event>) {
+    /// The next event that is whole starts behind an empty line.
+    fn gap(&mut self) {
+        *self = Parser { started: true, torn: Torn::Line, ..Parser::default() };
+    }
+}
+
+impl Parser {
+    fn take_line(&mut self, line: &[u8], found: &mut Vec<Found>) {
+        match self.torn {
+            Torn::Nothing => {}
+            // What looks empty may be the end of a line.
+            Torn::Line => {
+                self.torn = Torn::Event;
+                return;
+            }
+            Torn::Event => {
+                if line.is_empty() {
+                    self.torn = Torn::Nothing;
+                }
+                return;
+            }
+        }
         let line = if std::mem::replace(&mut self.started, true) {
             line
         } else {
@@ -49,7 +73,7 @@ impl Parser {
         if line.is_empty() {
             let name = self.name.take().filter(|name| !name.is_empty());
             if let Some(data) = self.data.take() {
-                events.push(Event { name, data });
+                found.push(Found::Event { name, data });
             }
             return;
         }
@@ -74,22 +98,14 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::tests::check;
+    use crate::event::Framing;
 
     const STREAM: &str =
         "\u{feff}: hello\nevent: a\ndata: one\ndata:two\n\ndata: déjà ✓\r\n\r\nid: 7\nevent: none\n\ndata\r\rdata: cut";
 
-    fn event(name: Option<&str>, data: &str) -> Event {
-        Event { name: name.map(str::to_owned), data: data.to_owned() }
-    }
-
     #[test]
     fn events_are_the_same_however_the_stream_is_cut() {
-        for size in 1..STREAM.len() {
-            let mut parser = Parser::default();
-            let mut events = Vec::new();
-            STREAM.as_bytes().chunks(size).for_each(|chunk| parser.push(chunk, &mut events));
-            assert_eq!(events, [event(Some("a"), "one\ntwo"), event(None, "déjà ✓"), event(None, "")], "by {size}");
-        }
+        check(Framing::Sse, STREAM.as_bytes(), &["a one\ntwo", "déjà ✓", ""]);
     }
 }
