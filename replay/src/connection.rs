@@ -240,6 +240,7 @@ impl Connection {
         let fresh = data.get(usize::try_from(placed.late).unwrap_or(usize::MAX)..).unwrap_or_default();
         let uncaptured = len.saturating_sub(data.len() as u64);
         let mut exchanges = Vec::new();
+        context.proc_id = carrier.proc_id;
         if placed.missing > 0 {
             carrier.http.gap(side, ts, placed.missing, context, &mut exchanges);
         }

@@ -9,6 +9,7 @@ use crate::exchange::{Context, Exchange, Kind};
 use crate::http_rows;
 use crate::output::Output;
 use crate::processes::signed;
+use crate::signals::Asking;
 use crate::table::Timestamp;
 use crate::wanted::Wanted;
 use crate::{hello, tables};
@@ -277,9 +278,18 @@ impl Connections {
         output: &mut Output<'_>,
         work: impl FnOnce(&mut Connection, &mut Context<'_>, &mut Vec<Finished>),
     ) {
-        let mut context = Context { next_http_id: &mut self.http_ids, keep_bodies: wanted.bodies };
+        let keep_bodies = wanted.bodies;
+        let mut context = Context {
+            next_http_id: &mut self.http_ids,
+            keep_bodies,
+            proc_id: connection.row.proc_id,
+            asking: Vec::new(),
+        };
         let mut finished = Vec::new();
         work(connection, &mut context, &mut finished);
+        for (http_id, proc_id) in context.asking {
+            output.tell(&Asking { http_id, proc_id });
+        }
         for Finished { mut exchange, scheme, proc_id } in finished {
             connection.seen.get_or_insert("http/1.1");
             if let (None, Some(head)) = (&connection.host, &exchange.request) {

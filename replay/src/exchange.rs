@@ -3,6 +3,7 @@
 use crate::body::{Body, BodyState};
 use crate::event::Event;
 use crate::framing::Stream;
+use crate::llm;
 use crate::message::Head;
 use crate::table::Timestamp;
 
@@ -91,7 +92,10 @@ impl Exchange {
         }
     }
 
-    pub fn begin_request(&mut self, head: Head) {
+    pub fn begin_request(&mut self, head: Head, context: &mut Context<'_>) {
+        if llm::may_ask(&head) {
+            context.asking.push((self.http_id, context.proc_id));
+        }
         self.request_body = body(&head);
         self.request = Some(head);
     }
@@ -146,10 +150,14 @@ impl Exchange {
     }
 }
 
-/// What a connection has to be told: ids, and whether bodies are of use.
+/// What a connection has to be told: ids, and whether bodies are of use; and what it tells.
 pub(crate) struct Context<'a> {
     pub next_http_id: &'a mut i64,
     pub keep_bodies: bool,
+    /// The process whose bytes these are.
+    pub proc_id: i64,
+    /// Exchanges that have begun and may be calls of models, with their process.
+    pub asking: Vec<(i64, i64)>,
 }
 
 impl Context<'_> {

@@ -127,7 +127,7 @@ impl Connection {
                 parser.methods.push_back(head.method.clone());
             }
             let mut exchange = self.new_exchange(context);
-            exchange.begin_request(head);
+            exchange.begin_request(head, context);
             self.open.push_back(exchange);
             return;
         }

@@ -33,7 +33,14 @@ impl<'s> Output<'s> {
 
     pub fn row(&mut self, row: &dyn Row) {
         if self.wants(row.table()) {
-            self.stopped = self.chain.row(row, self.sink).is_break();
+            self.stopped = self.chain.row(row, true, self.sink).is_break();
+        }
+    }
+
+    /// Tells analyzers what is no row of a table.
+    pub fn tell(&mut self, signal: &dyn Row) {
+        if !self.stopped && self.chain.reads(signal.table()) {
+            self.stopped = self.chain.row(signal, false, self.sink).is_break();
         }
     }
 

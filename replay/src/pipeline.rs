@@ -13,7 +13,7 @@ use crate::order::Order;
 use crate::output::Output;
 use crate::processes::{Processes, signed};
 use crate::recording::Recording;
-use crate::signals::Started;
+use crate::signals::{Answered, Asking, Started};
 use crate::stdio::Stdio;
 use crate::table::Timestamp;
 use crate::tables;
@@ -249,7 +249,7 @@ impl<'s> Pipeline<'s> {
     /// Says whose child a process is.
     fn started(&mut self, tgid: u32) {
         if let Some((proc_id, parent_proc_id)) = self.processes.parent(tgid) {
-            self.output.row(&Started { proc_id, parent_proc_id });
+            self.output.tell(&Started { proc_id, parent_proc_id });
         }
     }
 
@@ -315,11 +315,20 @@ impl<'s> Pipeline<'s> {
             self.connections.done.clear();
         }
         for Done { exchange, proc_id } in std::mem::take(&mut self.connections.done) {
-            let whole = match exchange.kind {
-                Kind::Whole => vec![exchange],
-                _ => self.sessions.take(exchange),
-            };
-            whole.iter().for_each(|exchange| self.call(exchange, proc_id));
+            let http_id = exchange.http_id;
+            if exchange.kind == Kind::Whole {
+                self.call(&exchange, proc_id);
+                self.output.tell(&Answered { http_id });
+                continue;
+            }
+            let asked = self.sessions.asks(http_id);
+            let calls = self.sessions.take(exchange);
+            calls.iter().for_each(|exchange| self.call(exchange, proc_id));
+            match (asked, self.sessions.asks(http_id)) {
+                (true, false) => self.output.tell(&Answered { http_id }),
+                (false, true) => self.output.tell(&Asking { http_id, proc_id }),
+                _ => {}
+            }
         }
     }
 
@@ -332,7 +341,7 @@ impl<'s> Pipeline<'s> {
         call.row.proc_id = proc_id;
         let rows = self.tools.take(&call, proc_id);
         self.output.row(&call.row);
-        self.tools.requested.drain(..).for_each(|row| self.output.row(&row));
+        self.tools.requested.drain(..).for_each(|signal| self.output.tell(&signal));
         rows.iter().for_each(|row| self.output.row(row));
     }
 

@@ -14,6 +14,24 @@ table! {
 }
 
 table! {
+    /// A process has begun to ask a model: what the answer asks for may be run before it has ended.
+    pub struct Asking in "asking" {
+        /// The exchange.
+        http_id: i64,
+        /// The process.
+        proc_id: i64,
+    }
+}
+
+table! {
+    /// What came of an exchange has been told: calls, and the tools that they ask for.
+    pub struct Answered in "answered" {
+        /// The exchange.
+        http_id: i64,
+    }
+}
+
+table! {
     /// A model has asked for a tool; the row of `tool_calls` comes with the result.
     pub struct ToolRequested in "tool_requested" {
         /// The tool call.

@@ -71,6 +71,8 @@ pub trait Row: Any {
     fn table(&self) -> &'static TableDef;
     /// The cell of the column at `index` of [`TableDef::columns`]; [`Value::Null`] past the last one.
     fn value(&self, index: usize) -> Value<'_>;
+    /// A copy to keep.
+    fn boxed(&self) -> Box<dyn Row>;
 }
 
 impl dyn Row {
@@ -167,6 +169,7 @@ macro_rules! table {
                 let _ = at;
                 $crate::table::Value::Null
             }
+            fn boxed(&self) -> Box<dyn $crate::table::Row> { Box::new(self.clone()) }
         }
     };
 }

@@ -1,5 +1,6 @@
 //! The analyzers that run, one behind the other: which ones a sink needs, and how a row goes through them.
 
+use super::line::{Line, Next};
 use super::{ANALYZERS, Analyzer, Entry};
 use crate::Sink;
 use crate::table::{Row, TableDef};
@@ -9,8 +10,16 @@ struct Link {
     entry: &'static Entry,
     /// What it makes goes to the sink; else it runs for those behind it.
     shown: bool,
-    /// There once the capture has an id. Taken out while it works.
+    /// There once the capture has an id.
     analyzer: Option<Box<dyn Analyzer>>,
+    line: Line,
+}
+
+/// What an analyzer is told.
+enum Told<'r> {
+    Row(&'r dyn Row),
+    Relieve,
+    Finish,
 }
 
 /// The analyzers that run.
@@ -31,7 +40,12 @@ impl Chain {
             let needed = entry.tables.iter().any(|table| chain.reads(table))
                 || entry.inputs.amends.iter().any(|(table, column)| fills_in(table, column));
             if asked_for || needed {
-                chain.links.push(Link { entry, shown: sink.wants_analyzer(entry), analyzer: None });
+                chain.links.push(Link {
+                    entry,
+                    shown: sink.wants_analyzer(entry),
+                    analyzer: None,
+                    line: Line::default(),
+                });
             }
         }
         chain.links.reverse();
@@ -56,28 +70,56 @@ impl Chain {
         read.any(|(read, columns)| read.name == table.name && columns.contains(&column))
     }
 
-    /// Lets a row go through them, and what they make of it; all of it goes on to the sink.
-    pub fn row(&mut self, row: &dyn Row, sink: &mut dyn Sink) -> ControlFlow<()> {
-        pass(&mut self.links, row, true, sink)
+    /// Lets a row go through them, and what they make of it; that goes on to the sink, and if it is to be `shown` the row too.
+    pub fn row(&mut self, row: &dyn Row, shown: bool, sink: &mut dyn Sink) -> ControlFlow<()> {
+        pass(&mut self.links, row, shown, sink)
     }
 
     /// The recording ends.
     pub fn finish(&mut self, sink: &mut dyn Sink) -> ControlFlow<()> {
         let mut links = &mut self.links[..];
         while let Some((link, behind)) = links.split_first_mut() {
-            let mut flow = ControlFlow::Continue(());
-            let (shown, entry) = (link.shown, link.entry);
-            if let Some(analyzer) = &mut link.analyzer {
-                analyzer.finish(&mut |row| {
-                    if flow.is_continue() {
-                        flow = pass(behind, row, shown || entry.amends(row.table()), sink);
-                    }
-                });
-            }
-            flow?;
+            link.line.arrives();
+            link.tell(Told::Finish, &mut |row, shown| pass(behind, row, shown, sink))?;
             links = behind;
         }
         ControlFlow::Continue(())
+    }
+}
+
+impl Link {
+    /// Lets a row go through; it and what is made of it goes on to `next`.
+    fn row(&mut self, row: &dyn Row, shown: bool, next: &mut Next<'_>) -> ControlFlow<()> {
+        let (table, entry) = (row.table(), self.entry);
+        self.line.arrives();
+        if entry.amends(table) {
+            self.line.is_held_back(table, shown);
+        }
+        if entry.takes(table) {
+            self.tell(Told::Row(row), next)?;
+        }
+        if !entry.amends(table) {
+            self.line.pass(row, shown, next)?;
+        }
+        if self.line.is_full() { self.tell(Told::Relieve, next) } else { ControlFlow::Continue(()) }
+    }
+
+    fn tell(&mut self, told: Told<'_>, next: &mut Next<'_>) -> ControlFlow<()> {
+        let Link { entry, shown, analyzer: Some(analyzer), line } = self else { return ControlFlow::Continue(()) };
+        let mut flow = ControlFlow::Continue(());
+        let mut out = |row: &dyn Row| {
+            if flow.is_break() {
+                return;
+            }
+            flow = if entry.amends(row.table()) { line.hand_on(row, next) } else { line.made(row, *shown, next) };
+        };
+        match told {
+            Told::Row(row) => analyzer.row(row, &mut out),
+            Told::Relieve => analyzer.relieve(&mut out),
+            Told::Finish => analyzer.finish(&mut out),
+        }
+        flow?;
+        line.settle(next)
     }
 }
 
@@ -85,20 +127,9 @@ impl Chain {
 fn pass(mut links: &mut [Link], row: &dyn Row, shown: bool, sink: &mut dyn Sink) -> ControlFlow<()> {
     let table = row.table();
     while let Some((link, behind)) = links.split_first_mut() {
-        let (entry, its_own) = (link.entry, link.shown);
-        if let Some(analyzer) = link.analyzer.as_mut().filter(|_| entry.takes(table)) {
-            let mut flow = ControlFlow::Continue(());
-            analyzer.row(row, &mut |made| {
-                if flow.is_continue() {
-                    let shown = if entry.amends(made.table()) { shown } else { its_own };
-                    flow = pass(behind, made, shown, sink);
-                }
-            });
-            flow?;
-            if entry.amends(table) {
-                // It has handed the row on, or will.
-                return ControlFlow::Continue(());
-            }
+        // Only an analyzer that may hold rows back, or takes this one, has anything to do with it.
+        if link.entry.takes(table) || !link.entry.inputs.amends.is_empty() {
+            return link.row(row, shown, &mut |row, shown| pass(behind, row, shown, sink));
         }
         links = behind;
     }

@@ -33,7 +33,8 @@
 //! - Rows say of themselves whether they are whole (`complete`, `body_state`, `args_complete`): what is made of rows that are
 //!   not says so, too, or is not made.
 //! - One that fills in a column of another table **amends** it: rows of that table then go through the analyzer, which hands
-//!   them on to `out`, all of them and in their order.
+//!   them on to `out`, all of them and in their order. It may hold them back until it knows enough; all that came after them
+//!   waits, so that rows stay in the order of events. What it makes after it has handed on a row stands behind that row.
 //! - It runs only if somebody wants what it makes; columns that are costly to keep (bodies, data) are there only if it names
 //!   them beside the table.
 //! - Its version goes up when the same capture gives other rows than before. Names and versions stand in the first line of a
@@ -41,6 +42,7 @@
 
 mod causes;
 mod chain;
+mod line;
 mod models;
 
 use crate::table::{Row, TableDef};
@@ -55,6 +57,8 @@ pub type Rows<'a> = dyn FnMut(&dyn Row) + 'a;
 pub trait Analyzer {
     /// Takes a row of a table that it reads or amends.
     fn row(&mut self, row: &dyn Row, out: &mut Rows<'_>);
+    /// Too much waits behind rows that are held back: they are handed on with what is known.
+    fn relieve(&mut self, _out: &mut Rows<'_>) {}
     /// The recording ends: what was waited for does not come.
     fn finish(&mut self, _out: &mut Rows<'_>) {}
 }

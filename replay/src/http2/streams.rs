@@ -50,7 +50,7 @@ impl Streams {
             return;
         }
         let mut exchange = self.begin(stream, context, done);
-        exchange.begin_request(head);
+        exchange.begin_request(head, context);
         self.insert(stream, exchange);
     }
 

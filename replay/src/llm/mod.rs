@@ -10,6 +10,7 @@ pub(crate) mod sessions;
 use crate::body::BodyState;
 use crate::event::Event;
 use crate::exchange::{Exchange, Kind};
+use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
 use message::{Message, Part, Role};
@@ -68,11 +69,21 @@ struct Api {
 /// The first that recognises an exchange has it.
 const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API, &openai_responses::API];
 
+/// Whether a request may ask a model, by its path; where that is not known, it may.
+pub(crate) fn may_ask(head: &Head) -> bool {
+    let path = path(head);
+    path.is_empty() || APIS.iter().any(|api| (api.path)(path))
+}
+
+fn path(head: &Head) -> &str {
+    head.target.split('?').next().unwrap_or_default()
+}
+
 /// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
 pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let over_websocket = exchange.kind == Kind::OverWebSocket;
     let head = exchange.request.as_ref().filter(|head| head.method == "POST" || over_websocket)?;
-    let path = head.target.split('?').next().unwrap_or_default();
+    let path = path(head);
     if !APIS.iter().any(|api| (api.path)(path)) {
         return None;
     }

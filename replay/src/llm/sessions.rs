@@ -39,6 +39,11 @@ enum Is {
 }
 
 impl Sessions {
+    /// Whether a call is on its way over this WebSocket.
+    pub fn asks(&self, http_id: i64) -> bool {
+        self.open.get(&http_id).is_some()
+    }
+
     /// Takes a piece of a WebSocket; returns the calls that are done.
     pub fn take(&mut self, mut piece: Exchange) -> Vec<Exchange> {
         let (http_id, ended) = (piece.http_id, piece.end_ts);

@@ -4,20 +4,21 @@
 //! the process that asked, and only that, may be its doing. Evidence goes before time: with several calls open at once, time
 //! alone decides nothing. What the agent itself does (its configuration, its telemetry) counts only where a call names it.
 //!
-//! Tools may start before the answer that asks for them has ended, and its row comes then: rows are held back for [`HOLD`].
+//! Tools may start before the answer that asks for them has ended, and it is told then: while a process above asks a model, what
+//! happens is held back, for [`HOLD`] at the most.
 
 mod calls;
 mod evidence;
 
 use super::{Analyzer, Inputs, Rows};
 use crate::bounded::Bounded;
-use crate::signals::{Started, ToolRequested};
+use crate::signals::{Answered, Asking, Started, ToolRequested};
 use crate::table::{Row, Timestamp};
 use crate::tables::{Cause, Connection, Exec, File, ToolCall};
 use calls::{Call, Calls};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-/// How long a row waits for the request that explains it, in nanoseconds of event time.
+/// How long a row waits for the answer that may explain it, in nanoseconds of event time.
 const HOLD: i64 = 30_000_000_000;
 
 /// Most rows that wait; were there more, the oldest would go with what is known.
@@ -26,11 +27,20 @@ const MAX_HELD: usize = 65_536;
 /// Processes whose parent and cause are remembered.
 const MAX_PROCESSES: usize = 65_536;
 
+/// Exchanges with models that are on their way at once.
+const MAX_ASKING: usize = 4096;
+
 /// How deep a process may be below the one that asked.
 const MAX_DEPTH: usize = 256;
 
 pub(super) const INPUTS: Inputs = Inputs {
-    reads: &[(Started::TABLE, &[]), (ToolRequested::TABLE, &[]), (ToolCall::TABLE, &[])],
+    reads: &[
+        (Started::TABLE, &[]),
+        (Asking::TABLE, &[]),
+        (Answered::TABLE, &[]),
+        (ToolRequested::TABLE, &[]),
+        (ToolCall::TABLE, &[]),
+    ],
     amends: &[
         (Exec::TABLE, "cause_tool_call_key"),
         (File::TABLE, "cause_tool_call_key"),
@@ -43,6 +53,16 @@ enum Held {
     Exec(Exec),
     File(File),
     Connection(Box<Connection>),
+}
+
+impl Held {
+    fn proc_id(&self) -> i64 {
+        match self {
+            Held::Exec(exec) => exec.proc_id,
+            Held::File(file) => file.proc_id,
+            Held::Connection(connection) => connection.proc_id,
+        }
+    }
 }
 
 /// A reason to believe that a call caused something.
@@ -60,6 +80,8 @@ pub(super) struct Causes {
     parents: Bounded<i64, i64>,
     /// What is known of a process: the call that started it.
     started_by: Bounded<i64, (i64, f64)>,
+    /// Exchanges with models that are on their way, and the process that asks.
+    asking: BTreeMap<i64, i64>,
     held: VecDeque<(i64, Held)>,
     now: i64,
 }
@@ -71,6 +93,7 @@ impl Causes {
             calls: Calls::default(),
             parents: Bounded::new(MAX_PROCESSES),
             started_by: Bounded::new(MAX_PROCESSES),
+            asking: BTreeMap::new(),
             held: VecDeque::new(),
             now: i64::MIN,
         })
@@ -83,9 +106,9 @@ impl Causes {
 
     /// Hands on what has waited long enough.
     fn hand_on(&mut self, all: bool, out: &mut Rows<'_>) {
-        while let Some((since, _)) = self.held.front() {
-            let ripe = self.now.saturating_sub(*since) > HOLD || self.held.len() > MAX_HELD;
-            if !(all || ripe) {
+        while let Some((since, held)) = self.held.front() {
+            let waited = self.now.saturating_sub(*since) > HOLD || self.held.len() > MAX_HELD;
+            if !(all || waited) && self.may_be_explained(held.proc_id()) {
                 break;
             }
             let Some((since, held)) = self.held.pop_front() else { break };
@@ -94,29 +117,35 @@ impl Causes {
         }
     }
 
+    /// Whether an answer is on its way that may say why a process does something.
+    fn may_be_explained(&self, proc_id: i64) -> bool {
+        let asks = |proc_id: &i64| self.asking.values().any(|asking| asking == proc_id);
+        !self.asking.is_empty() && self.line(proc_id).iter().any(asks)
+    }
+
     fn decide(&mut self, held: Held, out: &mut Rows<'_>) {
         match held {
             Held::Exec(mut exec) => {
                 let edges = self.of_exec(&exec);
                 exec.cause_tool_call_key = best(&edges);
-                self.edges("exec", format!("{}@{}", exec.proc_id, exec.ts.0), edges, out);
                 out(&exec);
+                self.edges("exec", format!("{}@{}", exec.proc_id, exec.ts.0), edges, out);
             }
             Held::File(mut file) => {
                 let paths = [file.path.as_deref(), file.new_path.as_deref()];
                 let names = |call: &Call| paths.iter().flatten().any(|path| call.evidence.names(path));
                 let edges = self.of_process(file.proc_id, file.ts, "path_match", names);
                 file.cause_tool_call_key = best(&edges);
-                self.edges("file", format!("{}@{}", file.proc_id, file.ts.0), edges, out);
                 out(&file);
+                self.edges("file", format!("{}@{}", file.proc_id, file.ts.0), edges, out);
             }
             Held::Connection(mut connection) => {
                 let host = connection.server_name.clone();
                 let names = |call: &Call| host.as_deref().is_some_and(|host| call.evidence.mentions(host));
                 let edges = self.of_process(connection.proc_id, connection.opened_at, "argv_match", names);
                 connection.cause_tool_call_key = best(&edges);
-                self.edges("connection", connection.conn_id.to_string(), edges, out);
                 out(&*connection);
+                self.edges("connection", connection.conn_id.to_string(), edges, out);
             }
         }
     }
@@ -233,6 +262,13 @@ impl Analyzer for Causes {
     fn row(&mut self, row: &dyn Row, out: &mut Rows<'_>) {
         if let Some(started) = row.downcast::<Started>() {
             self.parents.insert(started.proc_id, started.parent_proc_id);
+        } else if let Some(asking) = row.downcast::<Asking>() {
+            self.asking.insert(asking.http_id, asking.proc_id);
+            if self.asking.len() > MAX_ASKING {
+                self.asking.pop_first();
+            }
+        } else if let Some(answered) = row.downcast::<Answered>() {
+            self.asking.remove(&answered.http_id);
         } else if let Some(exec) = row.downcast::<Exec>() {
             self.hold(exec.ts, Held::Exec(exec.clone()));
         } else if let Some(file) = row.downcast::<File>() {
@@ -246,6 +282,10 @@ impl Analyzer for Causes {
             self.calls.answered(call);
         }
         self.hand_on(false, out);
+    }
+
+    fn relieve(&mut self, out: &mut Rows<'_>) {
+        self.hand_on(true, out);
     }
 
     fn finish(&mut self, out: &mut Rows<'_>) {
