@@ -66,9 +66,10 @@ impl Tools {
         proc_id: i64,
         (llm_call_id, end): (i64, Option<Timestamp>),
     ) {
-        let waiting = self.waiting.entry(request.id.clone()).or_default();
+        let name = request.id.clone().or_else(|| request.key.clone());
+        let waiting = self.waiting.entry(name.clone()).or_default();
         // A client that retries gets the same call again: the newer one is the one that it runs.
-        if request.id.is_some() {
+        if name.is_some() {
             waiting.retain(|old| old.proc_id != proc_id);
         }
         self.count += 1;
@@ -105,9 +106,11 @@ impl Tools {
         llm_call_id: i64,
         ts: Option<Timestamp>,
     ) -> Option<ToolCall> {
-        let mut row = match self.take_waiting(result, proc_id) {
+        // A result that belongs to nothing cannot be told from itself when it is sent again.
+        let name = result.id.clone().or_else(|| result.key.clone())?;
+        let mut row = match self.take_waiting(&name, proc_id) {
             Some(row) => row,
-            None if result.id.as_ref().is_some_and(|id| self.answered.contains(id)) => return None,
+            None if self.answered.contains(&name) => return None,
             None => {
                 // Asked for before the capture started, or over a connection that was not seen.
                 self.count += 1;
@@ -120,7 +123,7 @@ impl Tools {
                 }
             }
         };
-        self.answered.extend(result.id.clone());
+        self.answered.insert(name);
         row.result_llm_call_id = Some(llm_call_id);
         row.result_hash = Some(sha256(&result.text));
         row.result = Some(result.text.clone());
@@ -130,12 +133,13 @@ impl Tools {
         Some(row)
     }
 
-    fn take_waiting(&mut self, result: &ToolResult, proc_id: i64) -> Option<ToolCall> {
-        let waiting = self.waiting.get_mut(&result.id)?;
+    fn take_waiting(&mut self, name: &str, proc_id: i64) -> Option<ToolCall> {
+        let key = Some(name.to_owned());
+        let waiting = self.waiting.get_mut(&key)?;
         let index = waiting.iter().rposition(|one| one.proc_id == proc_id).or(waiting.len().checked_sub(1))?;
         let row = waiting.remove(index).row;
         if waiting.is_empty() {
-            self.waiting.remove(&result.id);
+            self.waiting.remove(&key);
         }
         Some(row)
     }

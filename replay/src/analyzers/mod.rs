@@ -98,7 +98,7 @@ pub static ANALYZERS: &[Entry] = &[
     stage("dns", 1, "names that are looked up", &[Dns::TABLE]),
     stage("stdio", 1, "what goes through standard streams", &[Stdio::TABLE]),
     stage("http", 2, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
-    stage("llm", 1, "calls of models, and the tools they ask for", &[LlmCall::TABLE, ToolCall::TABLE]),
+    stage("llm", 2, "calls of models, and the tools they ask for", &[LlmCall::TABLE, ToolCall::TABLE]),
     stage("metric", 1, "measurements of processes", &[Metric::TABLE]),
     analyzer("causes", 1, "which tool call caused what", &[Cause::TABLE], causes::INPUTS, causes::Causes::boxed),
     analyzer("models", 1, "models that are not what was asked for", &[Finding::TABLE], models::READS, |_| {

@@ -1,7 +1,7 @@
 //! Anthropic Messages: POST /v1/messages, answered by one JSON object or by named server-sent events.
 
 use super::message::{Message, Part, Role, ToolCall, ToolResult};
-use super::{Answer, Api, Usage, content_text, error_type, model, number, text};
+use super::{Answer, Api, Usage, content_text, errors, number, text};
 use crate::event::Event;
 use crate::exchange::Exchange;
 use crate::table::Timestamp;
@@ -12,13 +12,17 @@ pub(super) const API: Api = Api {
     wire_api: "anthropic.messages",
     path: |path| path.ends_with("/v1/messages"),
     recognise,
-    provider: |_| "anthropic".to_owned(),
-    model,
+    answers: |_, json| {
+        let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
+        kind == "message_start" || kind == "message" && json.get("content").is_some_and(Value::is_array)
+    },
+    maker: |_| Some("anthropic"),
     messages,
     whole,
     streamed,
     usage,
     finish_reason,
+    ..super::BASE
 };
 
 fn recognise(exchange: &Exchange, request: Option<&Value>) -> bool {
@@ -51,7 +55,7 @@ fn part(block: &Value, json: &str, ts: Option<Timestamp>) -> Part {
                 _ => json.to_owned(),
             };
             let (id, name) = (block.get("id").and_then(text), block.get("name").and_then(text));
-            Part::ToolCall(ToolCall { id, name, arguments, server: kind != "tool_use", ts })
+            Part::ToolCall(ToolCall { id, name, arguments, server: kind != "tool_use", ts, ..ToolCall::default() })
         }
         "thinking" => Part::Reasoning(block.get("thinking").and_then(text).unwrap_or_default()),
         _ if kind.ends_with("tool_result") => Part::ToolResult(ToolResult {
@@ -59,6 +63,7 @@ fn part(block: &Value, json: &str, ts: Option<Timestamp>) -> Part {
             text: content_text(block.get("content")),
             is_error: Some(block.get("is_error").and_then(Value::as_bool).unwrap_or(false)),
             server: kind != "tool_result",
+            ..ToolResult::default()
         }),
         _ => Part::other(block),
     }
@@ -139,7 +144,7 @@ fn streamed(events: &[Event]) -> Answer {
             }
             "message_delta" => take_delta(&mut answer, &json),
             "message_stop" => answer.ended = true,
-            "error" => answer.error_type = error_type(&json),
+            "error" => answer.error_type = errors::of(&json),
             _ => {}
         }
     }
@@ -153,15 +158,8 @@ fn take_delta(answer: &mut Answer, json: &Value) {
     if let Some(reason) = json.get("delta").and_then(|delta| delta.get("stop_reason")).and_then(text) {
         answer.finish_reason_raw = Some(reason);
     }
-    if let Some(Value::Object(new)) = json.get("usage") {
-        match &mut answer.usage {
-            Some(Value::Object(usage)) => {
-                usage.extend(
-                    new.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())),
-                );
-            }
-            usage => *usage = Some(Value::Object(new.clone())),
-        }
+    if let Some(usage) = json.get("usage") {
+        answer.add_usage(usage);
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Part {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ToolCall {
     pub id: Option<String>,
+    /// Where the API gives no ids: what [`super::unnamed`] gives instead.
+    pub key: Option<String>,
     pub name: Option<String>,
     /// JSON, as the model wrote it.
     pub arguments: String,
@@ -66,6 +68,10 @@ pub(crate) struct ToolCall {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ToolResult {
     pub id: Option<String>,
+    /// As that of the call.
+    pub key: Option<String>,
+    /// Of the tool, where the API tells it.
+    pub name: Option<String>,
     /// Text, or the JSON of its parts.
     pub text: String,
     pub is_error: Option<bool>,
@@ -105,6 +111,16 @@ impl Message {
 }
 
 impl Part {
+    /// Adds it to others: a piece of a text or of a thought to the one that is being said.
+    pub fn add_to(self, parts: &mut Vec<Part>) {
+        match (parts.last_mut(), self) {
+            (Some(Part::Text(said)), Part::Text(more)) | (Some(Part::Reasoning(said)), Part::Reasoning(more)) => {
+                said.push_str(&more);
+            }
+            (_, part) => parts.push(part),
+        }
+    }
+
     /// What no API's file knows better: a text if it has one, else the part as it is.
     pub fn other(item: &Value) -> Part {
         let kind = item.get("type").and_then(text).unwrap_or_default();

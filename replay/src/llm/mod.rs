@@ -2,10 +2,16 @@
 //! together: telemetry carries the same headers. Each API has a file of its own here.
 
 mod anthropic;
+mod choice;
+mod errors;
+mod gemini;
 pub(crate) mod message;
+mod ollama;
 mod openai_chat;
 mod openai_responses;
+mod provider;
 pub(crate) mod sessions;
+mod unnamed;
 
 use crate::body::BodyState;
 use crate::event::Event;
@@ -38,6 +44,20 @@ struct Answer {
     ended: bool,
 }
 
+impl Answer {
+    /// What is said of usage later replaces what was said before, name by name.
+    fn add_usage(&mut self, new: &Value) {
+        let Value::Object(new) = new else { return };
+        match &mut self.usage {
+            Some(Value::Object(usage)) => {
+                let said = new.iter().filter(|(_, value)| !value.is_null());
+                usage.extend(said.map(|(name, value)| (name.clone(), value.clone())));
+            }
+            usage => *usage = Some(Value::Object(new.clone())),
+        }
+    }
+}
+
 /// Tokens, in the meaning of OpenTelemetry: input includes what was cached.
 #[derive(Default)]
 struct Usage {
@@ -51,13 +71,21 @@ struct Usage {
 /// One API.
 struct Api {
     wire_api: &'static str,
+    /// OpenTelemetry's `gen_ai.operation.name`.
+    operation: &'static str,
     /// Whether a request to this path may speak it: bodies of other requests are not looked at.
     path: fn(path: &str) -> bool,
     /// Whether an exchange with such a path and this request body speaks it. No body: it is damaged.
     recognise: fn(&Exchange, request: Option<&Value>) -> bool,
-    provider: fn(host: &str) -> String,
+    /// Whether a response is of this API and no other, by its first event (and the name of that) or by all of it. Where a path is
+    /// unknown, it is decided by this.
+    answers: fn(event: Option<&str>, json: &Value) -> bool,
+    /// Who answers, at a host that tells nothing.
+    maker: fn(path: &str) -> Option<&'static str>,
     /// The model that is asked for.
     model: fn(path: &str, request: Option<&Value>) -> Option<String>,
+    /// Whether a stream is asked for.
+    streams: fn(path: &str, request: Option<&Value>) -> bool,
     /// What the model is given.
     messages: fn(request: &Value) -> Vec<Message>,
     whole: fn(response: &Value) -> Answer,
@@ -66,13 +94,38 @@ struct Api {
     finish_reason: fn(raw: &str) -> Option<&'static str>,
 }
 
-/// The first that recognises an exchange has it.
-const APIS: &[&Api] = &[&anthropic::API, &openai_chat::API, &openai_responses::API];
+/// What many APIs have in common.
+const BASE: Api = Api {
+    wire_api: "",
+    operation: "chat",
+    path: |_| false,
+    recognise: |_, _| false,
+    answers: |_, _| false,
+    maker: |_| None,
+    model: |_, request| text(request?.get("model")?),
+    streams: |_, request| request.is_some_and(|json| json.get("stream").is_some_and(|stream| stream == true)),
+    messages: |_| Vec::new(),
+    whole: |_| Answer::default(),
+    streamed: |_| Answer::default(),
+    usage: |_| Usage::default(),
+    finish_reason: |_| None,
+};
+
+/// Header fields in which providers name a request, the most telling first: Azure, AWS, Mistral, OpenRouter, Anthropic, OpenAI and
+/// others, GitHub Copilot.
+const REQUEST_IDS: [&str; 7] = [
+    "apim-request-id",
+    "x-amzn-requestid",
+    "mistral-correlation-id",
+    "x-generation-id",
+    "request-id",
+    "x-request-id",
+    "x-github-request-id",
+];
 
 /// Whether a request may ask a model, by its path; where that is not known, it may.
 pub(crate) fn may_ask(head: &Head) -> bool {
-    let path = path(head);
-    path.is_empty() || APIS.iter().any(|api| (api.path)(path))
+    choice::possible(path(head))
 }
 
 fn path(head: &Head) -> &str {
@@ -82,52 +135,56 @@ fn path(head: &Head) -> &str {
 /// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
 pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let over_websocket = exchange.kind == Kind::OverWebSocket;
-    let head = exchange.request.as_ref().filter(|head| head.method == "POST" || over_websocket)?;
+    let asks = |head: &&Head| head.method == "POST" || head.method.is_empty() && head.unknown_fields > 0;
+    let head = exchange.request.as_ref().filter(|head| asks(head) || over_websocket)?;
     let path = path(head);
-    if !APIS.iter().any(|api| (api.path)(path)) {
+    if !choice::possible(path) {
         return None;
     }
     let whole = exchange.request_body.state == BodyState::Complete;
     let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
-    let api = APIS.iter().find(|api| (api.path)(path) && (api.recognise)(exchange, request.as_ref()))?;
-    let response = exchange.response.as_ref();
     let streamed = exchange.is_event_stream();
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
+    let api = choice::of(exchange, path, request.as_ref(), parsed.as_ref())?;
+    let response = exchange.response.as_ref();
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(before_hole(exchange)),
-        (Some(json), _) => Answer { ended: true, error_type: error_type(json), ..(api.whole)(json) },
+        (Some(json), _) => Answer { ended: true, error_type: errors::of(json), ..(api.whole)(json) },
         (None, _) => Answer::default(),
     };
     let usage = answer.usage.as_ref().map(api.usage).unwrap_or_default();
     let (start_ts, end_ts) = (Some(head.ts), exchange.end_ts);
-    let failed = answer.error_type.is_some() || response.is_some_and(|head| head.status >= 400);
+    let status = response.map_or(0, |head| head.status);
+    let failed = answer.error_type.is_some() || status >= 400;
     // A client may stop reading at the end of the stream that the API defines, before the end of the message around it.
     let whole_stream = streamed && answer.ended && exchange.response_body.state == BodyState::Cut;
     let complete = request.is_some() && (exchange.complete() && (answer.ended || failed) || whole_stream);
-    let message = Message::new(Role::Assistant, answer.parts);
+    let field = |name: &str| response.and_then(|head| head.field(name));
+    let mut message = Message::new(Role::Assistant, answer.parts);
+    let mut said = request.as_ref().map(api.messages).unwrap_or_default();
+    unnamed::give_keys(&mut said, &mut message);
+    let finish_reason = answer.finish_reason_raw.as_deref().and_then(api.finish_reason);
+    // Some providers say of an answer that asks for tools that it is at its end.
+    let asks_tools = finish_reason == Some("stop") && message.tool_calls().any(|call| !call.server);
     let row = LlmCall {
         http_id: exchange.http_id,
         wire_api: api.wire_api,
-        provider_name: (api.provider)(head.host().unwrap_or_default()),
-        operation_name: "chat",
+        provider_name: provider::of(head.host().unwrap_or_default(), path, (api.maker)(path)),
+        operation_name: api.operation,
         previous_response_id: request.as_ref().and_then(|json| text(json.get("previous_response_id")?)),
         request_model: (api.model)(path, request.as_ref()),
         response_model: answer.response_model,
         response_id: answer.response_id,
-        provider_request_id: response
-            .and_then(|head| head.field("request-id").or(head.field("x-request-id")))
-            .map(str::to_owned),
-        stream: streamed || request.as_ref().and_then(|json| json.get("stream")?.as_bool()).unwrap_or(false),
+        provider_request_id: REQUEST_IDS.iter().find_map(|name| field(name)).map(str::to_owned),
+        stream: streamed || (api.streams)(path, request.as_ref()),
         start_ts,
         first_chunk_ts: answer.first_chunk_ts,
         end_ts,
         duration_ns: since(start_ts, end_ts),
         ttfc_ns: since(start_ts, answer.first_chunk_ts),
-        status_code: response.map(|head| head.status.into()).filter(|status| *status != 0),
-        error_type: answer
-            .error_type
-            .or_else(|| response.filter(|head| head.status >= 400).map(|head| head.status.to_string())),
-        finish_reason: answer.finish_reason_raw.as_deref().and_then(api.finish_reason).or(failed.then_some("error")),
+        status_code: Some(status.into()).filter(|status| *status != 0),
+        error_type: errors::of_response(answer.error_type, field("x-amzn-errortype"), status),
+        finish_reason: if asks_tools { Some("tool_call") } else { finish_reason.or(failed.then_some("error")) },
         finish_reason_raw: answer.finish_reason_raw,
         input_tokens: usage.input,
         output_tokens: usage.output,
@@ -141,8 +198,7 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         complete,
         ..LlmCall::default()
     };
-    let request = request.as_ref().map(api.messages).unwrap_or_default();
-    Some(Call { row, request, answer: message })
+    Some(Call { row, request: said, answer: message })
 }
 
 /// The events up to the first that could not be had: what is pieced together of those behind it may look whole. (Over WebSocket,
@@ -153,19 +209,8 @@ fn before_hole(exchange: &Exchange) -> &[Event] {
     exchange.events.get(..count).unwrap_or_default()
 }
 
-/// `{"model": …}`, which most APIs ask for.
-fn model(_: &str, request: Option<&Value>) -> Option<String> {
-    text(request?.get("model")?)
-}
-
 fn since(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<i64> {
     Some(end?.0.saturating_sub(start?.0))
-}
-
-/// `{"error": {"type": …, "code": …}}`, which most providers send.
-fn error_type(json: &Value) -> Option<String> {
-    let error = json.get("error")?;
-    ["type", "code", "status"].iter().find_map(|name| text(error.get(name)?)).or_else(|| text(error))
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -2,7 +2,7 @@
 //! server-sent events up to `[DONE]`.
 
 use super::message::{Message, Part, Role, ToolCall, ToolResult};
-use super::{Answer, Api, Usage, content_text, error_type, model, number, text};
+use super::{Answer, Api, Usage, content_text, errors, number, text};
 use crate::event::Event;
 use crate::exchange::Exchange;
 use serde_json::Value;
@@ -12,33 +12,24 @@ pub(super) const API: Api = Api {
     wire_api: "openai.chat",
     path: |path| path.ends_with("/chat/completions"),
     recognise,
-    provider,
+    answers: |_, json| json.get("choices").is_some_and(Value::is_array),
     model,
     messages,
     whole,
     streamed,
     usage,
     finish_reason,
+    ..super::BASE
 };
 
 fn recognise(_: &Exchange, request: Option<&Value>) -> bool {
     request.is_none_or(|json| json.get("messages").is_some_and(Value::is_array))
 }
 
-/// OpenTelemetry's name where it has one, else the host.
-pub(super) fn provider(host: &str) -> String {
-    let host = host.split(':').next().unwrap_or_default();
-    let known = [
-        ("api.openai.com", "openai"),
-        (".openai.azure.com", "azure.ai.openai"),
-        ("api.mistral.ai", "mistral_ai"),
-        ("api.deepseek.com", "deepseek"),
-        ("api.groq.com", "groq"),
-        ("api.x.ai", "x_ai"),
-        ("api.perplexity.ai", "perplexity"),
-        ("openrouter.ai", "openrouter"),
-    ];
-    known.iter().find(|(suffix, _)| host.ends_with(suffix)).map_or(host, |(_, name)| name).to_owned()
+/// Azure names a deployment in the path, which may stand for the model.
+fn model(path: &str, request: Option<&Value>) -> Option<String> {
+    let deployment = || Some(path.split_once("/deployments/")?.1.split_once('/')?.0.to_owned());
+    request.and_then(|json| json.get("model").and_then(text)).or_else(deployment)
 }
 
 fn messages(request: &Value) -> Vec<Message> {
@@ -51,7 +42,10 @@ fn message(message: &Value) -> Message {
         let (id, text) = (message.get("tool_call_id").and_then(text), content_text(message.get("content")));
         return Message::new(role, vec![Part::ToolResult(ToolResult { id, text, ..ToolResult::default() })]);
     }
-    let mut said = Message::of_content(role, message.get("content"), |item| Some(Part::other(item)));
+    let mut said = Message::of_content(role, message.get("content"), part);
+    if let Some(refusal) = message.get("refusal").and_then(text) {
+        said.parts.push(Part::Text(refusal));
+    }
     if let Some(thought) = reasoning(message) {
         said.parts.insert(0, Part::Reasoning(thought.to_owned()));
     }
@@ -61,6 +55,20 @@ fn message(message: &Value) -> Message {
         said.parts.push(Part::ToolCall(whole));
     }
     said
+}
+
+/// A part of a content that is an array. Mistral has what its models thought among them.
+fn part(item: &Value) -> Option<Part> {
+    match item.get("type").and_then(Value::as_str) {
+        Some("thinking") => {
+            let texts = |items: &Vec<Value>| items.iter().filter_map(|item| item.get("text")?.as_str()).collect();
+            let thought = item.get("thinking");
+            let text = thought.and_then(Value::as_array).map(texts).or_else(|| thought.and_then(text));
+            Some(Part::Reasoning(text.unwrap_or_default()))
+        }
+        Some("refusal") => item.get("refusal").and_then(text).map(Part::Text),
+        _ => Some(Part::other(item)),
+    }
 }
 
 /// What the model thought; providers other than OpenAI show it, under two names.
@@ -113,7 +121,7 @@ fn take_call(pending: &mut ToolCall, call: &Value) {
 
 fn streamed(events: &[Event]) -> Answer {
     let mut answer = Answer::default();
-    let (mut said, mut thought) = (String::new(), String::new());
+    let (mut said, mut thought, mut others) = (String::new(), String::new(), Vec::new());
     let mut calls: BTreeMap<i64, ToolCall> = BTreeMap::new();
     for event in events {
         if event.data == "[DONE]" {
@@ -122,7 +130,7 @@ fn streamed(events: &[Event]) -> Answer {
         }
         let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
         if json.get("error").is_some_and(|error| !error.is_null()) {
-            answer.error_type = error_type(&json);
+            answer.error_type = errors::of(&json);
         }
         take_envelope(&mut answer, &json);
         let Some(choice) = choice(&json) else { continue };
@@ -131,13 +139,21 @@ fn streamed(events: &[Event]) -> Answer {
             calls.values_mut().for_each(|call| call.ts = Some(event.ts));
         }
         let Some(delta) = choice.get("delta") else { continue };
-        let (content, thinking) = (content_text(delta.get("content")), reasoning(delta).unwrap_or_default());
+        let mut content = Message::of_content(Role::Assistant, delta.get("content"), part).parts;
+        content.extend(reasoning(delta).map(|thought| Part::Reasoning(thought.to_owned())));
+        content.extend(delta.get("refusal").and_then(text).map(Part::Text));
+        content.retain(|part| !matches!(part, Part::Text(text) | Part::Reasoning(text) if text.is_empty()));
         let fragments = delta.get("tool_calls").and_then(Value::as_array);
-        if !content.is_empty() || !thinking.is_empty() || fragments.is_some() {
+        if !content.is_empty() || fragments.is_some() {
             answer.first_chunk_ts.get_or_insert(event.ts);
         }
-        said.push_str(&content);
-        thought.push_str(thinking);
+        for part in content {
+            match part {
+                Part::Text(text) => said.push_str(&text),
+                Part::Reasoning(text) => thought.push_str(&text),
+                other => others.push(other),
+            }
+        }
         for (position, call) in fragments.into_iter().flatten().enumerate() {
             let index = number(call, &["index"]).unwrap_or(position as i64);
             take_call(calls.entry(index).or_default(), call);
@@ -146,6 +162,7 @@ fn streamed(events: &[Event]) -> Answer {
     let texts = [Part::Reasoning(thought), Part::Text(said)].into_iter();
     answer.parts =
         texts.filter(|part| !matches!(part, Part::Text(text) | Part::Reasoning(text) if text.is_empty())).collect();
+    answer.parts.extend(others);
     answer.parts.extend(calls.into_values().map(Part::ToolCall));
     answer
 }
@@ -156,7 +173,8 @@ fn usage(usage: &Value) -> Usage {
         output: number(usage, &["completion_tokens"]),
         cache_read: number(usage, &["prompt_tokens_details", "cached_tokens"])
             .or_else(|| number(usage, &["prompt_cache_hit_tokens"])),
-        cache_write: None,
+        // OpenRouter.
+        cache_write: number(usage, &["prompt_tokens_details", "cache_write_tokens"]),
         reasoning: number(usage, &["completion_tokens_details", "reasoning_tokens"]),
     }
 }
@@ -165,9 +183,9 @@ fn finish_reason(raw: &str) -> Option<&'static str> {
     Some(match raw {
         "stop" => "stop",
         "tool_calls" | "function_call" => "tool_call",
-        "length" => "length",
+        "length" | "model_length" => "length",
         "content_filter" => "content_filter",
-        "error" => "error",
+        "error" | "insufficient_system_resource" => "error",
         _ => return None,
     })
 }

@@ -5,8 +5,7 @@
 //! of the item that asked for it. The status of a response that asks for tools is `completed`, too.
 
 use super::message::{Message, Part, Role, ToolCall, ToolResult};
-use super::openai_chat::provider;
-use super::{Answer, Api, Usage, content_text, error_type, model, number, text};
+use super::{Answer, Api, Usage, content_text, errors, number, text};
 use crate::event::Event;
 use crate::exchange::Exchange;
 use crate::table::Timestamp;
@@ -17,13 +16,18 @@ pub(super) const API: Api = Api {
     wire_api: "openai.responses",
     path: |path| path.ends_with("/responses"),
     recognise,
-    provider,
-    model,
+    answers: |_, json| {
+        let is = |name: &str, start: &str| {
+            json.get(name).and_then(Value::as_str).is_some_and(|kind| kind.starts_with(start))
+        };
+        is("type", "response.") || is("object", "response")
+    },
     messages,
     whole,
     streamed,
     usage,
     finish_reason,
+    ..super::BASE
 };
 
 /// Calls of tools that the provider runs itself end so, too; these the agent runs.
@@ -95,7 +99,7 @@ fn parts(item: &Value, ts: Option<Timestamp>) -> Vec<Part> {
     let server = !OF_AGENT.contains(&kind);
     let id = item.get("call_id").or_else(|| item.get("id")).and_then(text);
     let name = item.get("name").and_then(text).or_else(|| kind.strip_suffix("_call").map(str::to_owned));
-    let asked = ToolCall { id: id.clone(), name, arguments: arguments(item), server, ts };
+    let asked = ToolCall { id: id.clone(), name, arguments: arguments(item), server, ts, ..ToolCall::default() };
     // A tool that the provider ran comes with what it gave.
     let given = ["output", "results", "outputs", "error"]
         .iter()
@@ -124,6 +128,7 @@ fn result(item: &Value, server: bool) -> ToolResult {
         text: content_text(output),
         is_error: failed.then_some(true),
         server,
+        ..ToolResult::default()
     }
 }
 
@@ -150,7 +155,7 @@ fn take_response(answer: &mut Answer, response: &Value) {
         answer.usage = Some(usage.clone());
     }
     if response.get("error").is_some_and(|error| !error.is_null()) {
-        answer.error_type = error_type(response);
+        answer.error_type = errors::of(response);
     }
 }
 
@@ -227,7 +232,7 @@ fn streamed(events: &[Event]) -> Answer {
             }
             "error" => {
                 answer.error_type =
-                    error_type(&json).or_else(|| json.get("code").and_then(text)).or(Some(kind.to_owned()))
+                    errors::of(&json).or_else(|| json.get("code").and_then(text)).or(Some(kind.to_owned()))
             }
             _ => {}
         }

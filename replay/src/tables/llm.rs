@@ -14,11 +14,11 @@ table! {
         http_id: i64,
         /// The process.
         proc_id: i64,
-        /// `anthropic.messages`, `openai.chat` or `openai.responses`.
+        /// What is spoken: `anthropic.messages`, `openai.chat`, `openai.responses`, `gemini.generate_content`, `ollama.chat`, `ollama.generate`.
         wire_api: &'static str,
-        /// Who answered: `anthropic`, `openai`, or the server's name.
+        /// Who answered, by OpenTelemetry's name where there is one (`anthropic`, `openai`, `aws.bedrock`, `gcp.gemini`, `gcp.vertex_ai`, `azure.ai.openai`, `mistral_ai`, `deepseek` and so on), else `openrouter`, `github_copilot`, `ollama`, or the server's name.
         provider_name: String [otel = "gen_ai.provider.name"],
-        /// `chat`.
+        /// `chat`, `generate_content` (Gemini) or `text_completion` (a prompt without roles).
         operation_name: &'static str [otel = "gen_ai.operation.name"],
         /// Model that was asked for.
         request_model: Option<String> [otel = "gen_ai.request.model"],
@@ -44,7 +44,7 @@ table! {
         ttfc_ns: Option<i64> [unit = "ns", otel = "gen_ai.response.time_to_first_chunk"],
         /// HTTP status.
         status_code: Option<i64> [otel = "http.response.status_code"],
-        /// The provider's type of error.
+        /// The provider's type of error; the HTTP status if it gives none, or `error`.
         error_type: Option<String> [otel = "error.type"],
         /// Why the model stopped, in one vocabulary: `stop`, `tool_call`, `length`, `content_filter`, `error`.
         finish_reason: Option<&'static str> [otel = "gen_ai.response.finish_reasons"],
@@ -52,7 +52,7 @@ table! {
         finish_reason_raw: Option<String>,
         /// Tokens of the prompt, cached ones included.
         input_tokens: Option<i64> [unit = "tokens", otel = "gen_ai.usage.input_tokens"],
-        /// Tokens of the answer.
+        /// Tokens of the answer, those spent on reasoning included.
         output_tokens: Option<i64> [unit = "tokens", otel = "gen_ai.usage.output_tokens"],
         /// Tokens of the prompt that came from the provider's cache.
         cache_read_input_tokens: Option<i64> [unit = "tokens", otel = "gen_ai.usage.cache_read.input_tokens"],

@@ -1,0 +1,52 @@
+//! Tool calls without ids. Gemini and Ollama give none: results stand in the order of the calls, or have their names. Here each
+//! such call gets a key that is the same in the answer that asks for it and in every request that gives it back: it is made of
+//! how the conversation starts, of what is called, and of how often that has been called before.
+
+use super::message::{Message, Part, Role, ToolCall};
+use crate::hex::hex;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+/// Gives keys to the calls and results of a conversation, and of the answer to it.
+pub(super) fn give_keys(request: &mut [Message], answer: &mut Message) {
+    let unnamed = |part: &Part| match part {
+        Part::ToolCall(call) => call.id.is_none(),
+        Part::ToolResult(result) => result.id.is_none(),
+        _ => false,
+    };
+    if !request.iter().chain([&*answer]).flat_map(|message| &message.parts).any(unnamed) {
+        return;
+    }
+    let first = request.iter().find(|message| message.role != Role::System);
+    let start = Sha256::digest(first.map(Message::text).unwrap_or_default());
+    let mut calls: HashMap<String, u32> = HashMap::new();
+    let mut pending: Vec<(Option<String>, String)> = Vec::new();
+    for part in request.iter_mut().chain([answer]).flat_map(|message| &mut message.parts) {
+        match part {
+            Part::ToolCall(call) if call.id.is_none() => {
+                let what = what(call);
+                let times = calls.entry(what.clone()).or_default();
+                let key = hex(&Sha256::digest([&start, what.as_bytes(), &times.to_be_bytes()[..]].concat()));
+                *times += 1;
+                pending.push((call.name.clone(), key.clone()));
+                call.key = Some(key);
+            }
+            Part::ToolResult(result) if result.id.is_none() => {
+                let named = pending.iter().position(|(name, _)| result.name.is_some() && *name == result.name);
+                let at = named.or_else(|| (result.name.is_none() && !pending.is_empty()).then_some(0));
+                result.key = at.map(|at| pending.remove(at).1);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Name and arguments, however these are written.
+fn what(call: &ToolCall) -> String {
+    let arguments = serde_json::from_str::<Value>(&call.arguments).map(|mut json| {
+        json.sort_all_objects();
+        json.to_string()
+    });
+    format!("{}\n{}", call.name.as_deref().unwrap_or_default(), arguments.as_deref().unwrap_or(&call.arguments))
+}
