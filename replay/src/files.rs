@@ -4,7 +4,7 @@
 use crate::bounded::Bounded;
 use crate::processes::{signed, text};
 use crate::table::Timestamp;
-use crate::{errno, flags, paths, tables};
+use crate::{errno, flags, paths, sensitive, tables};
 use agentsight_formats::record::{self, CAPTURER_CPU, file_op, flag};
 
 /// Open files that are remembered: as many as the kernel side does.
@@ -56,6 +56,8 @@ impl Files {
         if file.header.cpu.get() == CAPTURER_CPU {
             return None;
         }
+        let new_path = named(paths.new_base, paths.new_path);
+        let class = [&path, &new_path].into_iter().flatten().find_map(|path| sensitive::class(path));
         let (result, bits) = (file.result.get(), file.flags.get());
         let closes = op == file_op::CLOSE;
         let has_mode = match op {
@@ -68,7 +70,7 @@ impl Files {
             proc_id,
             op: file_op::name(op).map_or_else(|| op.to_string(), str::to_owned),
             path,
-            new_path: named(paths.new_base, paths.new_path),
+            new_path,
             flags: flags::of_file(op, bits, &self.arch),
             mode: has_mode.then(|| format!("{:04o}", file.mode.get() & 0o7777)),
             result: result.into(),
@@ -77,6 +79,7 @@ impl Files {
             bytes_read: closes.then(|| signed(file.bytes_read.get())),
             bytes_written: closes.then(|| signed(file.bytes_written.get())),
             length: (op == file_op::TRUNCATE).then(|| signed(file.bytes_read.get())),
+            sensitive_class: class.map(|class| class.name),
             cause_tool_call_key: None,
         })
     }

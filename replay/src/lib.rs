@@ -35,6 +35,7 @@ mod paths;
 mod pipeline;
 mod processes;
 mod recording;
+mod sensitive;
 mod shell;
 mod signals;
 pub mod span;

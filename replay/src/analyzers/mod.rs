@@ -42,8 +42,12 @@
 
 mod causes;
 mod chain;
+mod commands;
+mod credentials;
 mod line;
 mod models;
+mod secrets;
+mod unseen;
 
 use crate::table::{Row, TableDef};
 use crate::tables;
@@ -104,6 +108,23 @@ pub static ANALYZERS: &[Entry] = &[
     analyzer("models", 1, "models that are not what was asked for", &[Finding::TABLE], models::READS, |_| {
         Box::new(models::Models)
     }),
+    analyzer(
+        "commands",
+        1,
+        "commands that destroy something",
+        &[Finding::TABLE],
+        commands::READS,
+        commands::Commands::boxed,
+    ),
+    analyzer(
+        "credentials",
+        1,
+        "files with credentials that are read, or read and sent",
+        &[Finding::TABLE],
+        credentials::READS,
+        credentials::Credentials::boxed,
+    ),
+    analyzer("unseen", 1, "TLS without its plaintext", &[Finding::TABLE], unseen::READS, unseen::Unseen::boxed),
 ];
 
 const fn stage(name: &'static str, version: u32, doc: &'static str, tables: &'static [&'static TableDef]) -> Entry {

@@ -34,6 +34,8 @@ table! {
         bytes_written: Option<i64> [unit = "bytes"],
         /// Length that truncate gives the file.
         length: Option<i64> [unit = "bytes", otel = "file.size"],
+        /// What credentials a file holds, by its path (or its new one): `ssh`, `cloud`, `kubernetes`, `containers`, `netrc`, `packages`, `git`, `dotenv`, `system`, `keyring`, `browser`, `database` or `infrastructure`; null for any other file.
+        sensitive_class: Option<&'static str>,
         /// The tool call that caused it, as far as is known; `causes` says how.
         cause_tool_call_key: Option<i64>,
     }

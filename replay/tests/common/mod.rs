@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test program uses a part.
 
+pub mod run;
+
 use agentsight_formats::record::{self, Header, TlsData, direction, kind, library};
 use agentsight_formats::{Clocks, Head, Metadata, Reader, Writer};
 use agentsight_replay::table::{Row, TableDef, Value};

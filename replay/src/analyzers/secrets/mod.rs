@@ -1,0 +1,5 @@
+//! Secrets.
+
+mod scanner;
+
+pub(super) use scanner::masked;
