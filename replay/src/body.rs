@@ -1,6 +1,7 @@
 //! Bodies: content codings are removed as the bytes come, so that a streamed event has the time of its arrival. Output is
 //! capped: a few kilobytes may be compressed gigabytes.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 /// Largest body that is kept, in bytes after decoding.
@@ -37,7 +38,6 @@ impl Write for Capped {
 const SHOWN: [(&str, &[u8]); 2] = [("gzip", b"\x1f\x8b\x08"), ("zstd", b"\x28\xb5\x2f\xfd")];
 
 enum Coding {
-    Identity(Capped),
     Gzip(Box<flate2::write::MultiGzDecoder<Capped>>),
     Zlib(Box<flate2::write::ZlibDecoder<Capped>>),
     Deflate(Box<flate2::write::DeflateDecoder<Capped>>),
@@ -48,7 +48,6 @@ enum Coding {
 impl Coding {
     fn sink(&mut self) -> &mut Capped {
         match self {
-            Coding::Identity(sink) => sink,
             Coding::Gzip(decoder) => decoder.get_mut(),
             Coding::Zlib(decoder) => decoder.get_mut(),
             Coding::Deflate(decoder) => decoder.get_mut(),
@@ -59,7 +58,6 @@ impl Coding {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let writer: &mut dyn Write = match self {
-            Coding::Identity(sink) => sink,
             Coding::Gzip(decoder) => decoder,
             Coding::Zlib(decoder) => decoder,
             Coding::Deflate(decoder) => decoder,
@@ -111,6 +109,8 @@ pub(crate) struct Body {
     /// Decoded bytes; as they came where they cannot be decoded.
     pub data: Vec<u8>,
     raw: Vec<u8>,
+    /// Bytes taken that are in no coding.
+    plain: usize,
     pub state: BodyState,
 }
 
@@ -130,6 +130,7 @@ impl Body {
             wire_len: 0,
             data: Vec::new(),
             raw: Vec::new(),
+            plain: 0,
             state: BodyState::Complete,
         }
     }
@@ -162,9 +163,9 @@ impl Body {
     fn push_known(&mut self, bytes: &[u8]) -> &[u8] {
         let start = self.data.len();
         if matches!(self.state, BodyState::Complete | BodyState::Gap) || self.names.is_empty() {
-            match self.decode(bytes) {
-                Ok(decoded) => self.data.extend_from_slice(&decoded),
-                Err(state) => self.fail(state),
+            let done = if self.names.is_empty() { self.take_plain(bytes) } else { self.decode(bytes) };
+            if let Err(state) = done {
+                self.fail(state);
             }
         }
         if !self.names.is_empty() && self.raw.len() + bytes.len() <= MAX_BODY {
@@ -211,9 +212,18 @@ impl Body {
         self.codings = None;
     }
 
-    fn decode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, BodyState> {
+    /// Takes bytes as they are; none after it was given up.
+    fn take_plain(&mut self, bytes: &[u8]) -> Result<(), BodyState> {
+        let room = if self.codings.is_none() { MAX_BODY - self.plain } else { 0 };
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.plain += taken.len();
+        self.data.extend_from_slice(taken);
+        if taken.len() < bytes.len() { Err(BodyState::TooLarge) } else { Ok(()) }
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> Result<(), BodyState> {
         if bytes.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let codings = match &mut self.codings {
             Some(codings) => codings,
@@ -221,29 +231,27 @@ impl Body {
         };
         if codings.is_empty() {
             // After a gap in a compressed body, or it was given up.
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut bytes = bytes.to_vec();
+        let mut bytes = Cow::Borrowed(bytes);
         for coding in codings {
             let written = coding.write(&bytes);
             let sink = coding.sink();
-            bytes = std::mem::take(&mut sink.out);
+            bytes = Cow::Owned(std::mem::take(&mut sink.out));
             if written.is_err() {
                 let state = if sink.full { BodyState::TooLarge } else { BodyState::Undecodable };
                 self.data.extend_from_slice(&bytes);
                 return Err(state);
             }
         }
-        Ok(bytes)
+        self.data.extend_from_slice(&bytes);
+        Ok(())
     }
 }
 
 /// The decoders for a list of codings, in the order in which they are removed.
 fn codings(names: &[String], first_byte: u8) -> Result<Vec<Coding>, BodyState> {
     let sink = Capped::default;
-    if names.is_empty() {
-        return Ok(vec![Coding::Identity(sink())]);
-    }
     let decoder = |name: &String| {
         Ok(match name.as_str() {
             "gzip" | "x-gzip" => Coding::Gzip(Box::new(flate2::write::MultiGzDecoder::new(sink()))),

@@ -34,7 +34,7 @@ pub(crate) struct Done {
 pub(crate) struct Connections {
     capture_id: String,
     /// By socket, or by the id of TLS whose socket is not known: both are of one series of numbers, which grow.
-    open: BTreeMap<u64, Connection>,
+    open: BTreeMap<u64, Box<Connection>>,
     /// The connections that a process has a part in.
     of_process: HashMap<u32, BTreeSet<u64>>,
     lingering: VecDeque<u64>,
@@ -218,7 +218,7 @@ impl Connections {
         (proc_id, ts): (i64, Timestamp),
         wanted: &Wanted,
         output: &mut Output<'_>,
-    ) -> Connection {
+    ) -> Box<Connection> {
         let known = self.open.remove(&key);
         if known.is_none()
             && self.open.len() >= MAX_OPEN
@@ -228,13 +228,13 @@ impl Connections {
         }
         let mut connection = known.unwrap_or_else(|| {
             self.count += 1;
-            Connection::new(tables::Connection {
+            Box::new(Connection::new(tables::Connection {
                 capture_id: self.capture_id.clone(),
                 conn_id: self.count,
                 proc_id,
                 opened_at: ts,
                 ..tables::Connection::default()
-            })
+            }))
         });
         if !connection.processes.contains(&tgid) {
             connection.processes.push(tgid);
@@ -244,7 +244,14 @@ impl Connections {
     }
 
     /// Keeps a closed connection a while.
-    fn linger(&mut self, key: u64, connection: Connection, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
+    fn linger(
+        &mut self,
+        key: u64,
+        connection: Box<Connection>,
+        ts: Timestamp,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
         self.open.insert(key, connection);
         self.lingering.push_back(key);
         if self.lingering.len() > MAX_LINGERING
@@ -255,7 +262,14 @@ impl Connections {
         }
     }
 
-    fn end(&mut self, key: u64, mut connection: Connection, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
+    fn end(
+        &mut self,
+        key: u64,
+        mut connection: Box<Connection>,
+        ts: Timestamp,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
         let closed = connection.row.closed_at.is_some();
         self.conversations(&mut connection, wanted, output, |connection, context, done| {
             connection.finish_all(ts, closed, context, done)

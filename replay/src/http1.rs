@@ -104,7 +104,7 @@ impl Connection {
         &mut self,
         side: usize,
         ts: Timestamp,
-        parts: Vec<Part>,
+        parts: Vec<Part<'_>>,
         context: &mut Context<'_>,
         done: &mut Vec<Exchange>,
     ) {
@@ -121,7 +121,7 @@ impl Connection {
         }
     }
 
-    fn take_request(&mut self, response_side: usize, part: Part, context: &mut Context<'_>) {
+    fn take_request(&mut self, response_side: usize, part: Part<'_>, context: &mut Context<'_>) {
         if let Part::Head(head) = part {
             if let Some(parser) = &mut self.sides[response_side] {
                 parser.methods.push_back(head.method.clone());
@@ -133,7 +133,7 @@ impl Connection {
         }
         let Some(exchange) = self.open.iter_mut().rev().find(|exchange| !exchange.request_done) else { return };
         match part {
-            Part::Body(bytes) => exchange.take_request_body(&bytes, context.keep_bodies),
+            Part::Body(bytes) => exchange.take_request_body(bytes, context.keep_bodies),
             Part::Gap(len) => exchange.request_body.gap(len),
             // What is still open when the connection ends is marked there.
             Part::Cut => {}
@@ -145,10 +145,10 @@ impl Connection {
         }
     }
 
-    fn take_response(&mut self, side: usize, ts: Timestamp, part: Part, context: &mut Context<'_>) {
+    fn take_response(&mut self, side: usize, ts: Timestamp, part: Part<'_>, context: &mut Context<'_>) {
         if let Part::Beyond(bytes) = part {
             if let Some(upgraded) = &mut self.upgraded {
-                upgraded.rest.extend_from_slice(&bytes);
+                upgraded.rest.extend_from_slice(bytes);
             }
             return;
         }
@@ -177,7 +177,7 @@ impl Connection {
         let open = |exchange: &&mut Exchange| exchange.response.is_some() && !exchange.response_done;
         let Some(exchange) = self.open.iter_mut().find(open) else { return };
         match part {
-            Part::Body(bytes) => exchange.take_response_body(ts, &bytes, context.keep_bodies),
+            Part::Body(bytes) => exchange.take_response_body(ts, bytes, context.keep_bodies),
             Part::Gap(len) => exchange.response_gap(len),
             Part::Cut => {}
             other => {

@@ -92,8 +92,5 @@ fn split_target(target: &str) -> (Option<String>, Option<String>) {
 }
 
 fn fields(head: &crate::message::Head) -> String {
-    serde_json::Value::from_iter(
-        head.fields.iter().map(|(name, value)| serde_json::Value::from(vec![name.as_str(), value.as_str()])),
-    )
-    .to_string()
+    serde_json::to_string(&head.fields).unwrap_or_default()
 }

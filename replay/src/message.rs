@@ -79,9 +79,9 @@ impl Head {
 
 /// What a parser finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Part<'a> {
     Head(Head),
-    Body(Vec<u8>),
+    Body(&'a [u8]),
     /// So many bytes of the body are missing.
     Gap(u64),
     /// The message is whole.
@@ -93,7 +93,7 @@ pub(crate) enum Part {
     /// From here on the connection speaks something else.
     Upgraded,
     /// Bytes of that something else.
-    Beyond(Vec<u8>),
+    Beyond(&'a [u8]),
     /// The place in the stream is lost; a message that was open has no end.
     Lost,
 }
@@ -132,7 +132,7 @@ impl Parser {
     }
 
     /// Takes bytes that the program transferred at once.
-    pub fn push(&mut self, ts: Timestamp, bytes: &[u8], parts: &mut Vec<Part>) {
+    pub fn push<'a>(&mut self, ts: Timestamp, bytes: &'a [u8], parts: &mut Vec<Part<'a>>) {
         if self.state == State::Lost {
             if Kind::of(bytes) != Some(self.kind) {
                 return;
@@ -151,11 +151,11 @@ impl Parser {
                 State::ChunkEnd => self.take_line(rest, parts, Parser::chunk_end),
                 State::Trailers => self.take_line(rest, parts, Parser::trailer),
                 State::UntilClose => {
-                    parts.push(Part::Body(rest.to_vec()));
+                    parts.push(Part::Body(rest));
                     rest.len()
                 }
                 State::Upgraded => {
-                    parts.push(Part::Beyond(rest.to_vec()));
+                    parts.push(Part::Beyond(rest));
                     rest.len()
                 }
                 State::Lost => rest.len(),
@@ -165,7 +165,7 @@ impl Parser {
     }
 
     /// Takes note of bytes that are missing.
-    pub fn gap(&mut self, len: u64, parts: &mut Vec<Part>) {
+    pub fn gap(&mut self, len: u64, parts: &mut Vec<Part<'_>>) {
         match self.state {
             State::Length(left) if len <= left => {
                 parts.push(Part::Gap(len));
@@ -182,7 +182,7 @@ impl Parser {
     }
 
     /// The connection ends.
-    pub fn close(&mut self, parts: &mut Vec<Part>) {
+    pub fn close(&mut self, parts: &mut Vec<Part<'_>>) {
         match self.state {
             State::UntilClose => parts.push(Part::EndByClose),
             State::Head if self.buffer.is_empty() => {}
@@ -192,13 +192,13 @@ impl Parser {
         self.state = State::Lost;
     }
 
-    fn lose(&mut self, parts: &mut Vec<Part>) {
+    fn lose(&mut self, parts: &mut Vec<Part<'_>>) {
         self.buffer.clear();
         self.state = State::Lost;
         parts.push(Part::Lost);
     }
 
-    fn take_head(&mut self, ts: Timestamp, bytes: &[u8], parts: &mut Vec<Part>) -> usize {
+    fn take_head(&mut self, ts: Timestamp, bytes: &[u8], parts: &mut Vec<Part<'_>>) -> usize {
         if self.buffer.is_empty() {
             self.message_ts = ts;
             // Empty lines before a message are allowed (RFC 9112, 2.2).
@@ -234,7 +234,7 @@ impl Parser {
     }
 
     /// Decides how long the body is (RFC 9112, 6.3).
-    fn begin_body(&mut self, head: Head, parts: &mut Vec<Part>) {
+    fn begin_body(&mut self, head: Head, parts: &mut Vec<Part<'_>>) {
         let interim = self.kind == Kind::Response && (100..200).contains(&head.status) && head.status != 101;
         let method = match self.kind {
             Kind::Response if !interim => self.methods.pop_front().unwrap_or_default(),
@@ -262,7 +262,7 @@ impl Parser {
         }
     }
 
-    fn body_left(&mut self, left: u64, parts: &mut Vec<Part>) {
+    fn body_left(&mut self, left: u64, parts: &mut Vec<Part<'_>>) {
         if left == 0 {
             self.state = State::Head;
             parts.push(Part::End);
@@ -271,16 +271,16 @@ impl Parser {
         }
     }
 
-    fn take_length(&mut self, left: u64, bytes: &[u8], parts: &mut Vec<Part>) -> usize {
+    fn take_length<'a>(&mut self, left: u64, bytes: &'a [u8], parts: &mut Vec<Part<'a>>) -> usize {
         let take = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        parts.push(Part::Body(bytes[..take].to_vec()));
+        parts.push(Part::Body(&bytes[..take]));
         self.body_left(left - take as u64, parts);
         take
     }
 
-    fn take_chunk(&mut self, left: u64, bytes: &[u8], parts: &mut Vec<Part>) -> usize {
+    fn take_chunk<'a>(&mut self, left: u64, bytes: &'a [u8], parts: &mut Vec<Part<'a>>) -> usize {
         let take = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        parts.push(Part::Body(bytes[..take].to_vec()));
+        parts.push(Part::Body(&bytes[..take]));
         self.state = if take as u64 == left { State::ChunkEnd } else { State::ChunkData(left - take as u64) };
         take
     }
@@ -289,8 +289,8 @@ impl Parser {
     fn take_line(
         &mut self,
         bytes: &[u8],
-        parts: &mut Vec<Part>,
-        then: fn(&mut Parser, &[u8], &mut Vec<Part>),
+        parts: &mut Vec<Part<'_>>,
+        then: fn(&mut Parser, &[u8], &mut Vec<Part<'_>>),
     ) -> usize {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             self.buffer.extend_from_slice(bytes);
@@ -299,13 +299,18 @@ impl Parser {
             }
             return bytes.len();
         };
-        self.buffer.extend_from_slice(&bytes[..end]);
-        let line = std::mem::take(&mut self.buffer);
-        then(self, line.strip_suffix(b"\r").unwrap_or(&line), parts);
+        let mut begun = std::mem::take(&mut self.buffer);
+        let line = if begun.is_empty() {
+            &bytes[..end]
+        } else {
+            begun.extend_from_slice(&bytes[..end]);
+            &begun
+        };
+        then(self, line.strip_suffix(b"\r").unwrap_or(line), parts);
         end + 1
     }
 
-    fn chunk_size(&mut self, line: &[u8], parts: &mut Vec<Part>) {
+    fn chunk_size(&mut self, line: &[u8], parts: &mut Vec<Part<'_>>) {
         let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let size = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'));
         match size.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
@@ -315,11 +320,11 @@ impl Parser {
         }
     }
 
-    fn chunk_end(&mut self, line: &[u8], parts: &mut Vec<Part>) {
+    fn chunk_end(&mut self, line: &[u8], parts: &mut Vec<Part<'_>>) {
         if line.is_empty() { self.state = State::ChunkSize } else { self.lose(parts) }
     }
 
-    fn trailer(&mut self, line: &[u8], parts: &mut Vec<Part>) {
+    fn trailer(&mut self, line: &[u8], parts: &mut Vec<Part<'_>>) {
         if line.is_empty() {
             self.body_left(0, parts);
         }
@@ -327,7 +332,8 @@ impl Parser {
 }
 
 fn parse_head(kind: Kind, bytes: &[u8], ts: Timestamp) -> Option<Head> {
-    let mut fields = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let mut fields = vec![httparse::EMPTY_HEADER; lines.min(MAX_FIELDS)];
     let mut head = Head { ts, ..Head::default() };
     let version = match kind {
         Kind::Request => {
@@ -369,8 +375,8 @@ mod tests {
             match part {
                 Part::Head(head) => seen.push(format!("{}{}", head.method, head.status)),
                 Part::Body(bytes) => match seen.last_mut() {
-                    Some(last) if last.starts_with('=') => last.push_str(&String::from_utf8_lossy(&bytes)),
-                    _ => seen.push(format!("={}", String::from_utf8_lossy(&bytes))),
+                    Some(last) if last.starts_with('=') => last.push_str(&String::from_utf8_lossy(bytes)),
+                    _ => seen.push(format!("={}", String::from_utf8_lossy(bytes))),
                 },
                 Part::Beyond(_) => {}
                 other => seen.push(format!("{other:?}")),
@@ -429,7 +435,7 @@ mod tests {
         parser.gap(6, &mut parts);
         parser.push(Timestamp(2), b"ijGET / HTTP/1.1\r\n\r\n", &mut parts);
         let after: Vec<_> = parts[1..5].to_vec();
-        assert_eq!(after, [Part::Body(b"ab".into()), Part::Gap(6), Part::Body(b"ij".into()), Part::End]);
+        assert_eq!(after, [Part::Body(b"ab"), Part::Gap(6), Part::Body(b"ij"), Part::End]);
         assert!(matches!(&parts[5], Part::Head(head) if head.method == "GET"));
     }
 

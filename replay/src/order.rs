@@ -5,28 +5,44 @@
 //! into pieces. A record that comes later still is handed on at once: late, but not lost.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// How long a record is held back, in nanoseconds of event time. Overtaking takes microseconds, and as long as a CPU may be
 /// taken from a virtual machine.
 pub(crate) const WINDOW: u64 = 1_000_000_000;
+
+/// Most bytes that are held back; were there more, the oldest would go.
+const MAX_BYTES: usize = 64 << 20;
+
+/// What a record takes besides its bytes, about.
+const OVERHEAD: usize = 64;
 
 /// What records are ordered by; the last number is the position in the file, which decides between equals.
 type Key = (u64, u16, u32, u64);
 
 #[derive(Default)]
 pub(crate) struct Order {
-    held: BinaryHeap<Reverse<(Key, Vec<u8>)>>,
+    /// Nearly all come in their order: they wait in it.
+    held: VecDeque<(Key, Vec<u8>)>,
+    /// Those that were overtaken.
+    overtaken: BinaryHeap<Reverse<(Key, Vec<u8>)>>,
+    bytes: usize,
     newest: u64,
     position: u64,
 }
 
 impl Order {
-    /// Takes a record with its time, CPU and sequence.
+    /// Takes a record with its time, CPU and sequence. Those whose turn has come thereby are to be taken before the next.
     pub fn push(&mut self, time: u64, cpu: u16, seq: u32, record: &[u8]) {
         self.newest = self.newest.max(time);
         self.position += 1;
-        self.held.push(Reverse(((time, cpu, seq, self.position), record.to_vec())));
+        self.bytes += record.len() + OVERHEAD;
+        let key = (time, cpu, seq, self.position);
+        if self.held.back().is_none_or(|(last, _)| *last < key) {
+            self.held.push_back((key, record.to_vec()));
+        } else {
+            self.overtaken.push(Reverse((key, record.to_vec())));
+        }
     }
 
     /// Event time has come this far, whether or not there is a record of it.
@@ -36,13 +52,24 @@ impl Order {
 
     /// The next record whose turn has come.
     pub fn pop(&mut self) -> Option<Vec<u8>> {
-        let Reverse(((time, ..), _)) = self.held.peek()?;
-        if time.saturating_add(WINDOW) > self.newest { None } else { self.pop_any() }
+        let (time, ..) = self.first()?;
+        if time.saturating_add(WINDOW) > self.newest && self.bytes <= MAX_BYTES { None } else { self.pop_any() }
     }
 
     /// The next record, at the end of the capture.
     pub fn pop_any(&mut self) -> Option<Vec<u8>> {
-        self.held.pop().map(|Reverse((_, record))| record)
+        let first = self.first()?;
+        let record = match self.held.pop_front_if(|(key, _)| *key == first) {
+            Some((_, record)) => record,
+            None => self.overtaken.pop().map(|Reverse((_, record))| record)?,
+        };
+        self.bytes = self.bytes.saturating_sub(record.len() + OVERHEAD);
+        Some(record)
+    }
+
+    fn first(&self) -> Option<Key> {
+        let overtaken = self.overtaken.peek().map(|Reverse((key, _))| *key);
+        self.held.front().map(|(key, _)| *key).into_iter().chain(overtaken).min()
     }
 }
 
@@ -60,5 +87,17 @@ mod tests {
         order.push(3 + WINDOW, 0, 0, &[]);
         let all: Vec<_> = std::iter::from_fn(|| order.pop()).collect();
         assert_eq!(all, [[1, 0, 3], [1, 0, 9], [1, 1, 0], [2, 0, 5]]);
+    }
+
+    #[test]
+    fn more_than_fits_is_handed_on_in_order() {
+        let mut order = Order::default();
+        let record = vec![0; MAX_BYTES / 4];
+        for time in [4, 2, 3, 1] {
+            order.push(time, 0, time as u32, &record);
+        }
+        assert!(order.pop().is_some_and(|record| record.len() == MAX_BYTES / 4));
+        assert_eq!(order.pop(), None);
+        assert_eq!(order.first().map(|(time, ..)| time), Some(2));
     }
 }

@@ -174,13 +174,12 @@ impl<'s> Pipeline<'s> {
         for record in piece.records().map_while(Result::ok) {
             self.losses.record(&record);
             self.hold(&record);
+            self.in_turn();
         }
         if self.live {
             // Whatever happened before the flush is in it: nobody waits for the next event to see the last one.
             self.order.advance(now.boottime);
-        }
-        while let Some(record) = self.order.pop() {
-            self.record(&record);
+            self.in_turn();
         }
         let rows = self.losses.piece(piece.drops(), (self.last_clocks.unwrap_or(now), now), self.clock);
         rows.iter().for_each(|row| self.output.row(row));
@@ -196,6 +195,13 @@ impl<'s> Pipeline<'s> {
             Part::Nothing => return,
         };
         self.order.push(header.time.get(), header.cpu.get(), header.seq.get(), bytes);
+    }
+
+    /// Takes the records whose turn has come.
+    fn in_turn(&mut self) {
+        while let Some(record) = self.order.pop() {
+            self.record(&record);
+        }
     }
 
     fn record(&mut self, bytes: &[u8]) {
