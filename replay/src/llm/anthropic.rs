@@ -1,4 +1,5 @@
-//! Anthropic Messages: POST /v1/messages, answered by one JSON object or by named server-sent events.
+//! Anthropic Messages: POST /v1/messages, answered by one JSON object or by named server-sent events. On Vertex AI the model stands
+//! in the path, and the version in the request: POST …/publishers/anthropic/models/MODEL:rawPredict or :streamRawPredict.
 
 use super::message::{Message, Part, Role, ToolCall, ToolResult};
 use super::{Answer, Api, Usage, content_text, errors, number, text};
@@ -10,13 +11,15 @@ use std::collections::BTreeMap;
 
 pub(super) const API: Api = Api {
     wire_api: "anthropic.messages",
-    path: |path| path.ends_with("/v1/messages"),
+    path: |path| path.ends_with("/v1/messages") || on_vertex(path).is_some(),
     recognise,
     answers: |_, json| {
         let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
         kind == "message_start" || kind == "message" && json.get("content").is_some_and(Value::is_array)
     },
-    maker: |_| Some("anthropic"),
+    maker: |path| Some(if on_vertex(path).is_some() { "gcp.vertex_ai" } else { "anthropic" }),
+    model: |path, request| on_vertex(path).map(str::to_owned).or_else(|| (super::BASE.model)(path, request)),
+    streams: |path, request| path.ends_with(":streamRawPredict") || (super::BASE.streams)(path, request),
     messages,
     whole,
     streamed,
@@ -25,13 +28,28 @@ pub(super) const API: Api = Api {
     ..super::BASE
 };
 
+/// The model in a path of Vertex AI; the counting of tokens looks like one.
+fn on_vertex(path: &str) -> Option<&str> {
+    let (before, last) = path.rsplit_once('/')?;
+    let (model, method) = last.split_once(':')?;
+    let predicts = matches!(method, "rawPredict" | "streamRawPredict") && before.ends_with("/models");
+    (predicts && model != "count-tokens").then_some(model)
+}
+
 fn recognise(exchange: &Exchange, request: Option<&Value>) -> bool {
-    let versioned = exchange.request.as_ref().is_some_and(|head| head.field("anthropic-version").is_some());
-    match request {
-        Some(json) => {
-            json.get("messages").is_some_and(Value::is_array) && (versioned || json.get("max_tokens").is_some())
-        }
-        None => versioned,
+    let head = exchange.request.as_ref();
+    let versioned = head.is_some_and(|head| head.field("anthropic-version").is_some());
+    let Some(json) = request else {
+        return versioned || head.is_some_and(|head| head.target.contains("/publishers/anthropic/"));
+    };
+    let asks = json.get("messages").is_some_and(Value::is_array);
+    match json.get("anthropic_version").and_then(Value::as_str) {
+        // Where the path is unknown, this tells.
+        Some(version) if version.starts_with("bedrock") => false,
+        Some(_) => asks,
+        // Other models of Vertex AI are asked under such paths, too.
+        None if head.is_some_and(|head| on_vertex(super::path(head)).is_some()) => false,
+        None => asks && (versioned || json.get("max_tokens").is_some()),
     }
 }
 

@@ -2,6 +2,8 @@
 //! together: telemetry carries the same headers. Each API has a file of its own here.
 
 mod anthropic;
+mod bedrock;
+mod bedrock_invoke;
 mod choice;
 mod errors;
 mod gemini;

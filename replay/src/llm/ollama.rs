@@ -35,10 +35,6 @@ pub(super) const GENERATE: Api = Api {
 /// The path alone says little: the program is asked for by its port, or it is known by what it answers. Without anything said, a
 /// model is only loaded or unloaded.
 fn recognise(exchange: &Exchange, request: Option<&Value>, said: &str) -> bool {
-    let by_port = exchange.request.as_ref().and_then(|head| head.host()).is_some_and(|host| host.ends_with(":11434"));
-    let lines = exchange.events.first().map(|event| event.data.as_bytes());
-    let first = serde_json::from_slice::<Value>(lines.unwrap_or(&exchange.response_body.data)).unwrap_or_default();
-    let known = by_port || answers(None, &first);
     let asked = |json: &Value| {
         let given = json.get(said).is_some_and(|said| match said {
             Value::Array(items) => !items.is_empty(),
@@ -47,7 +43,14 @@ fn recognise(exchange: &Exchange, request: Option<&Value>, said: &str) -> bool {
         });
         given && json.get("model").is_some_and(Value::is_string)
     };
-    known && request.is_none_or(asked)
+    let by_port =
+        || exchange.request.as_ref().and_then(|head| head.host()).is_some_and(|host| host.ends_with(":11434"));
+    let by_answer = || {
+        let line = exchange.events.first().map(|event| event.data.as_bytes());
+        let first = serde_json::from_slice::<Value>(line.unwrap_or(&exchange.response_body.data));
+        first.is_ok_and(|first| answers(None, &first))
+    };
+    request.is_none_or(asked) && (by_port() || by_answer())
 }
 
 fn answers(_: Option<&str>, json: &Value) -> bool {

@@ -14,7 +14,7 @@ table! {
         http_id: i64,
         /// The process.
         proc_id: i64,
-        /// What is spoken: `anthropic.messages`, `openai.chat`, `openai.responses`, `gemini.generate_content`, `ollama.chat`, `ollama.generate`.
+        /// What is spoken (by Bedrock's Invoke: the API of the model's maker): `anthropic.messages`, `openai.chat`, `openai.responses`, `gemini.generate_content`, `bedrock.converse`, `ollama.chat`, `ollama.generate`.
         wire_api: &'static str,
         /// Who answered, by OpenTelemetry's name where there is one (`anthropic`, `openai`, `aws.bedrock`, `gcp.gemini`, `gcp.vertex_ai`, `azure.ai.openai`, `mistral_ai`, `deepseek` and so on), else `openrouter`, `github_copilot`, `ollama`, or the server's name.
         provider_name: String [otel = "gen_ai.provider.name"],

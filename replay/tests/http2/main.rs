@@ -208,6 +208,37 @@ fn of_a_lost_table_a_streamed_answer_is_known_by_its_first_bytes() {
     assert_eq!(seen.table("stream_events").len(), 5);
 }
 
+/// A client puts the path into the table once, and the capture starts behind that.
+#[test]
+fn where_the_path_is_unknown_request_and_answer_tell_the_api() {
+    let head = [block(false, &[(":method", "POST"), (":scheme", "https")]), vec![0xbe]].concat();
+    let whole = r#"{"object":"chat.completion","model":"gpt-x-1","choices":[{"index":0,"message":{"content":"yes"},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#;
+    let gemini = r#"{"contents":[{"role":"user","parts":[{"text":"go"}]}]}"#;
+    let of_gemini = r#"[{"candidates":[{"content":{"parts":[{"text":"oui"}]},"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":1}}]"#;
+    let cases = [
+        (CHAT, CHAT_STREAM, "openai.chat"),
+        (CHAT, whole, "openai.chat"),
+        (gemini, of_gemini, "gemini.generate_content"),
+        // These are like a request, or like an answer; the other side is not.
+        (CHAT, r#"{"ok":true}"#, ""),
+        (r#"{"events":[]}"#, whole, ""),
+    ];
+    let mut script = Script::default();
+    for (stream, (request, answer, _)) in (41..).step_by(2).zip(cases) {
+        script.say(1, SENT, &frame(HEADERS, END_HEADERS, stream, &head));
+        script.say(1, SENT, &frame(DATA, 1, stream, request.as_bytes()));
+        script.say(1, RECEIVED, &frame(HEADERS, END_HEADERS, stream, &[&ok(&[])[..], &[0xbf]].concat()));
+        script.say(1, RECEIVED, &frame(DATA, 1, stream, answer.as_bytes()));
+    }
+    let seen = rows(&script.records);
+    let expected: Vec<_> = cases.iter().map(|case| case.2).filter(|api| !api.is_empty()).collect();
+    let calls = seen.table("llm_calls");
+    assert_eq!(calls.iter().map(|row| some(row, ["wire_api"])[0]).collect::<Vec<_>>(), expected);
+    assert_eq!(calls.iter().map(|row| some(row, ["output_text"])[0]).collect::<Vec<_>>(), ["déjà", "yes", "oui"]);
+    assert!(calls.iter().all(|row| row["complete"] == "Boolean(false)"), "what is unknown may matter");
+    assert!(seen.table("http").iter().all(|row| !row.contains_key("path")));
+}
+
 #[test]
 fn a_gap_inside_a_body_keeps_the_place_and_the_other_streams() {
     let mut script = connection(&[
