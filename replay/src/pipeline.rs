@@ -7,6 +7,7 @@ use crate::dns::Dns;
 use crate::exchange::{Exchange, Kind};
 use crate::files::{Files, Paths};
 use crate::llm;
+use crate::llm::resent::Resent;
 use crate::llm::sessions::Sessions;
 use crate::losses::Losses;
 use crate::order::Order;
@@ -55,6 +56,7 @@ pub(crate) struct Pipeline<'s> {
     stdio: Stdio,
     tools: Tools,
     sessions: Sessions,
+    resent: Resent,
     llm_calls: i64,
     recording: Recording,
     losses: Losses,
@@ -136,6 +138,7 @@ impl<'s> Pipeline<'s> {
             stdio: Stdio::default(),
             tools: Tools::new(capture_id.clone()),
             sessions: Sessions::default(),
+            resent: Resent::default(),
             llm_calls: 0,
             recording,
             losses: Losses::new(capture_id.clone()),
@@ -340,7 +343,7 @@ impl<'s> Pipeline<'s> {
 
     /// Takes an exchange that may be a call of a model.
     fn call(&mut self, exchange: &Exchange, proc_id: i64) {
-        let Some(mut call) = llm::call(exchange) else { return };
+        let Some(mut call) = llm::call(exchange, proc_id, &mut self.resent) else { return };
         self.llm_calls += 1;
         call.row.capture_id = self.capture_id.clone();
         call.row.llm_call_id = self.llm_calls;

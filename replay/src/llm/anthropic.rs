@@ -21,6 +21,7 @@ pub(super) const API: Api = Api {
     model: |path, request| on_vertex(path).map(str::to_owned).or_else(|| (super::BASE.model)(path, request)),
     streams: |path, request| path.ends_with(":streamRawPredict") || (super::BASE.streams)(path, request),
     messages,
+    one_by_one: true,
     whole,
     streamed,
     usage,

@@ -25,6 +25,7 @@ pub(super) const API: Api = Api {
     model,
     streams: |path, _| path.ends_with(":streamGenerateContent"),
     messages,
+    one_by_one: false,
     whole: |json| read([(None, json)].into_iter()),
     streamed,
     usage,

@@ -12,6 +12,7 @@ mod ollama;
 mod openai_chat;
 mod openai_responses;
 mod provider;
+pub(crate) mod resent;
 pub(crate) mod sessions;
 mod unnamed;
 
@@ -22,13 +23,15 @@ use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
 use message::{Message, Part, Role};
+use resent::{Request, Resent};
 use serde_json::Value;
+use std::rc::Rc;
 
 /// A call, with what was said.
 pub(crate) struct Call {
     pub row: LlmCall,
     /// What the model was given, oldest first: instructions, then the conversation so far.
-    pub request: Vec<Message>,
+    pub request: Vec<Rc<Message>>,
     pub answer: Message,
 }
 
@@ -90,6 +93,9 @@ struct Api {
     streams: fn(path: &str, request: Option<&Value>) -> bool,
     /// What the model is given.
     messages: fn(request: &Value) -> Vec<Message>,
+    /// Whether each item of the request's array `messages` is a message of its own, whatever stands around it, and what is said
+    /// besides comes before them.
+    one_by_one: bool,
     whole: fn(response: &Value) -> Answer,
     streamed: fn(events: &[Event]) -> Answer,
     usage: fn(usage: &Value) -> Usage,
@@ -107,6 +113,7 @@ const BASE: Api = Api {
     model: |_, request| text(request?.get("model")?),
     streams: |_, request| request.is_some_and(|json| json.get("stream").is_some_and(|stream| stream == true)),
     messages: |_| Vec::new(),
+    one_by_one: false,
     whole: |_| Answer::default(),
     streamed: |_| Answer::default(),
     usage: |_| Usage::default(),
@@ -135,7 +142,7 @@ fn path(head: &Head) -> &str {
 }
 
 /// The call that an exchange carries, if it carries one. Ids and names are filled in by the caller.
-pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
+pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Option<Call> {
     let over_websocket = exchange.kind == Kind::OverWebSocket;
     let asks = |head: &&Head| head.method == "POST" || head.method.is_empty() && head.unknown_fields > 0;
     let head = exchange.request.as_ref().filter(|head| asks(head) || over_websocket)?;
@@ -144,10 +151,18 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
         return None;
     }
     let whole = exchange.request_body.state == BodyState::Complete;
-    let request: Option<Value> = if whole { serde_json::from_slice(&exchange.request_body.data).ok() } else { None };
+    let body = if whole { &exchange.request_body.data[..] } else { &[] };
+    let mut asked = sent.request(proc_id, body);
+    let mut request: Option<Value> = serde_json::from_slice(asked.json()).ok();
     let streamed = exchange.is_event_stream();
     let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
-    let api = choice::of(exchange, path, request.as_ref(), parsed.as_ref())?;
+    let mut api = choice::of(exchange, path, request.as_ref(), parsed.as_ref());
+    if asked.is_cut() && !api.is_some_and(|api| asked.is_of(api.wire_api)) {
+        asked = Request::whole(body);
+        request = serde_json::from_slice(body).ok();
+        api = choice::of(exchange, path, request.as_ref(), parsed.as_ref());
+    }
+    let api = api?;
     let response = exchange.response.as_ref();
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(before_hole(exchange)),
@@ -164,7 +179,16 @@ pub(crate) fn call(exchange: &Exchange) -> Option<Call> {
     let field = |name: &str| response.and_then(|head| head.field(name));
     let mut message = Message::new(Role::Assistant, answer.parts);
     let mut said = request.as_ref().map(api.messages).unwrap_or_default();
+    if asked.is_cut() && unnamed::any(said.iter().chain([&message])) {
+        // Their keys depend on all that was said before.
+        asked = Request::whole(body);
+        request = serde_json::from_slice(body).ok();
+        said = request.as_ref().map(api.messages).unwrap_or_default();
+    }
+    let shared = api.one_by_one && !unnamed::any(&said);
     unnamed::give_keys(&mut said, &mut message);
+    let said: Vec<_> = said.into_iter().map(Rc::new).collect();
+    let said = if shared { sent.all(proc_id, api.wire_api, asked, said) } else { said };
     let finish_reason = answer.finish_reason_raw.as_deref().and_then(api.finish_reason);
     // Some providers say of an answer that asks for tools that it is at its end.
     let asks_tools = finish_reason == Some("stop") && message.tool_calls().any(|call| !call.server);

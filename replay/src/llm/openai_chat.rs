@@ -15,6 +15,7 @@ pub(super) const API: Api = Api {
     answers: |_, json| json.get("choices").is_some_and(Value::is_array),
     model,
     messages,
+    one_by_one: true,
     whole,
     streamed,
     usage,

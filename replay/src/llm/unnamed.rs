@@ -10,12 +10,7 @@ use std::collections::HashMap;
 
 /// Gives keys to the calls and results of a conversation, and of the answer to it.
 pub(super) fn give_keys(request: &mut [Message], answer: &mut Message) {
-    let unnamed = |part: &Part| match part {
-        Part::ToolCall(call) => call.id.is_none(),
-        Part::ToolResult(result) => result.id.is_none(),
-        _ => false,
-    };
-    if !request.iter().chain([&*answer]).flat_map(|message| &message.parts).any(unnamed) {
+    if !any(request.iter().chain([&*answer])) {
         return;
     }
     let first = request.iter().find(|message| message.role != Role::System);
@@ -40,6 +35,15 @@ pub(super) fn give_keys(request: &mut [Message], answer: &mut Message) {
             _ => {}
         }
     }
+}
+
+/// Whether there is a call or a result without an id.
+pub(super) fn any<'m>(messages: impl IntoIterator<Item = &'m Message>) -> bool {
+    messages.into_iter().flat_map(|message| &message.parts).any(|part| match part {
+        Part::ToolCall(call) => call.id.is_none(),
+        Part::ToolResult(result) => result.id.is_none(),
+        _ => false,
+    })
 }
 
 /// Name and arguments, however these are written.
