@@ -30,6 +30,22 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(_, value)| value)
+    }
+
+    /// The value of a key; a new one if there is none.
+    pub fn get_or_default(&mut self, key: &K) -> &mut V
+    where
+        V: Default,
+    {
+        if !self.entries.contains_key(key) {
+            self.insert(key.clone(), V::default());
+        }
+        let next = self.next;
+        &mut self.entries.entry(key.clone()).or_insert_with(|| (next, V::default())).1
+    }
+
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let (at, value) = self.entries.remove(key)?;
         self.order.remove(&at);

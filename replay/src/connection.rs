@@ -8,6 +8,7 @@ use crate::conversation::Conversation;
 use crate::exchange::{Context, Exchange};
 use crate::hello::Hello;
 use crate::processes::{signed, text};
+use crate::signals::Ends;
 use crate::table::Timestamp;
 use crate::{errno, tables};
 use agentsight_formats::record::{self, CAPTURER_CPU, family, ip_address, library, socket_op};
@@ -102,6 +103,8 @@ pub(crate) struct Connection {
     offered: Vec<String>,
     chosen: Option<String>,
     pub seen: Option<&'static str>,
+    /// What was said of its ends.
+    told: Option<Ends>,
 }
 
 impl Connection {
@@ -165,6 +168,16 @@ impl Connection {
         let new = self.row.peer_address.as_deref() != Some(&named);
         (self.row.peer_address, self.row.peer_port) = (Some(named), peer_port);
         new.then_some(peer)
+    }
+
+    /// The ends of a stream, where more is known of them than was said before.
+    pub fn ends(&mut self, proc_id: i64) -> Option<Ends> {
+        let end = |address: &Option<String>, port: Option<i64>| Some(format!("{} {}", address.as_ref()?, port?));
+        let local = end(&self.row.local_address, self.row.local_port)?;
+        let peer = end(&self.row.peer_address, self.row.peer_port)?;
+        let ends = Ends { conn_id: self.row.conn_id, proc_id, role: self.row.role, local, peer };
+        let new = self.stream_socket && self.told.as_ref() != Some(&ends);
+        new.then(|| self.told.insert(ends).clone())
     }
 
     /// A datagram went through it, to or from this end where the socket itself is not connected.

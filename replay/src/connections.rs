@@ -9,7 +9,7 @@ use crate::exchange::{Context, Exchange, Kind};
 use crate::http_rows;
 use crate::output::Output;
 use crate::processes::signed;
-use crate::signals::Asking;
+use crate::signals::{Asking, Ends};
 use crate::table::Timestamp;
 use crate::wanted::Wanted;
 use crate::{hello, tables};
@@ -71,6 +71,9 @@ impl Connections {
         let key = socket.socket_id.get();
         let mut connection = self.take(key, socket.header.tgid.get(), (proc_id, ts), wanted, output);
         let new_peer = connection.socket(socket, path, ts);
+        if output.wants(Ends::TABLE) {
+            connection.ends(proc_id).iter().for_each(|ends| output.tell(ends));
+        }
         // Of a connection that was accepted, the other end is no server; and a name server is not asked for its own name.
         let nameless = connection.row.role == Some("server") || socket.peer_port.get() == PORT_DNS;
         if let Some(address) = new_peer.filter(|_| !nameless) {

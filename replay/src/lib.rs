@@ -25,6 +25,8 @@ mod http1;
 mod http2;
 mod http_rows;
 pub mod json;
+mod jsonrpc;
+mod lines;
 mod llm;
 mod losses;
 mod message;

@@ -48,3 +48,55 @@ table! {
         arguments: String,
     }
 }
+
+table! {
+    /// A socket has these ends.
+    pub struct Ends in "ends" {
+        /// Its connection.
+        conn_id: i64,
+        /// The process.
+        proc_id: i64,
+        /// `client` or `server`, if that was seen.
+        role: Option<&'static str>,
+        /// Address and port of this end.
+        local: String,
+        /// Address and port of the other.
+        peer: String,
+    }
+}
+
+table! {
+    /// An MCP client has asked its server for something; the row of `mcp` comes with the response.
+    pub struct McpRequested in "mcp_requested" {
+        /// The exchange.
+        mcp_id: i64,
+        /// `stdio`, `http` or `sse`.
+        transport: &'static str,
+        /// The client.
+        client_proc_id: Option<i64>,
+        /// The server.
+        server_proc_id: Option<i64>,
+        /// The server's name.
+        server_name: Option<String>,
+        /// The method.
+        method: String,
+        /// The tool, of `tools/call`.
+        tool_name: Option<String>,
+        /// Its arguments, keys sorted.
+        arguments: String,
+        /// When it asked.
+        ts: Timestamp,
+    }
+}
+
+table! {
+    /// A tool call was found to be what an MCP client asked for.
+    pub struct McpCalled in "mcp_called" {
+        /// The request.
+        mcp_id: i64,
+        /// The tool call.
+        tool_call_key: i64,
+        /// How sure that is.
+        confidence: f64,
+    }
+}

@@ -146,6 +146,6 @@ impl Tools {
 }
 
 /// SHA-256 of a text, hexadecimal.
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }

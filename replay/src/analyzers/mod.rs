@@ -45,6 +45,9 @@ mod chain;
 mod commands;
 mod credentials;
 mod line;
+mod mcp;
+mod mcp_calls;
+mod mcp_tools;
 mod models;
 mod secrets;
 mod unseen;
@@ -104,7 +107,31 @@ pub static ANALYZERS: &[Entry] = &[
     stage("http", 2, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
     stage("llm", 2, "calls of models, and the tools they ask for", &[LlmCall::TABLE, ToolCall::TABLE]),
     stage("metric", 1, "measurements of processes", &[Metric::TABLE]),
-    analyzer("causes", 1, "which tool call caused what", &[Cause::TABLE], causes::INPUTS, causes::Causes::boxed),
+    analyzer(
+        "mcp",
+        1,
+        "what clients and servers of the Model Context Protocol say to each other",
+        &[Mcp::TABLE, McpTool::TABLE],
+        mcp::READS,
+        mcp::Mcp::boxed,
+    ),
+    analyzer(
+        "mcp-calls",
+        1,
+        "which tool calls went to MCP servers",
+        &[Cause::TABLE],
+        mcp_calls::INPUTS,
+        mcp_calls::McpCalls::boxed,
+    ),
+    analyzer("causes", 2, "which tool call caused what", &[Cause::TABLE], causes::INPUTS, causes::Causes::boxed),
+    analyzer(
+        "mcp-tools",
+        1,
+        "MCP tools that are not what they were",
+        &[Finding::TABLE],
+        mcp_tools::READS,
+        mcp_tools::McpTools::boxed,
+    ),
     analyzer("models", 1, "models that are not what was asked for", &[Finding::TABLE], models::READS, |_| {
         Box::new(models::Models)
     }),
@@ -162,7 +189,8 @@ mod tests {
             let makes = |entry: &Entry| entry.tables.iter().any(|made| made.name == table.name);
             let makers: Vec<_> = (0..ANALYZERS.len()).filter(|index| makes(&ANALYZERS[*index])).collect();
             assert!(!makers.is_empty(), "{} is made by nobody", table.name);
-            assert!(makers.len() == 1 || table.name == Finding::TABLE.name, "{} is made by several", table.name);
+            let shared = [Finding::TABLE.name, Cause::TABLE.name].contains(&table.name);
+            assert!(makers.len() == 1 || shared, "{} is made by several", table.name);
             for (index, entry) in ANALYZERS.iter().enumerate() {
                 let read = entry.inputs.reads.iter().any(|(read, _)| read.name == table.name);
                 assert!(!read || makers.iter().all(|maker| *maker < index), "{} before {}", entry.name, table.name);

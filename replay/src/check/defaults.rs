@@ -6,7 +6,7 @@ use super::policy::Rule;
 use crate::table::{Column, ColumnType, TableDef};
 
 /// Tables that are compared as a set: what processes do side by side comes in any order.
-const SETS: &[&str] = &["processes", "execs", "files", "connections", "dns", "stdio", "causes", "drops"];
+const SETS: &[&str] = &["processes", "execs", "files", "connections", "dns", "stdio", "mcp", "causes", "drops"];
 
 /// Tables that are not compared: how often a measurement is taken, and into which pieces plaintext or a stream was cut, is chance.
 const IGNORED_TABLES: &[&str] = &["metrics", "tls_data", "stream_events"];

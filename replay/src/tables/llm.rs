@@ -90,6 +90,8 @@ table! {
         tool_name: Option<String> [otel = "gen_ai.tool.name"],
         /// `function` (the agent runs it) or `server` (the provider does).
         tool_type: &'static str [otel = "gen_ai.tool.type"],
+        /// The MCP server that the call went to, as it names itself; of one that is not known, as the agent's name for the tool says.
+        mcp_server: Option<String>,
         /// Arguments as JSON, as the model wrote them.
         arguments: Option<String> [otel = "gen_ai.tool.call.arguments"],
         /// SHA-256 of the arguments, hexadecimal.

@@ -8,6 +8,7 @@ mod http;
 mod io;
 mod llm;
 mod machine;
+mod mcp;
 mod network;
 
 use crate::table::TableDef;
@@ -17,6 +18,7 @@ pub use http::{Http, StreamEvent};
 pub use io::{File, Stdio};
 pub use llm::{LlmCall, ToolCall};
 pub use machine::{Capture, Dropped, Exec, Metric, Process};
+pub use mcp::{Mcp, McpTool};
 pub use network::{Connection, Dns, TlsData};
 
 /// Every table, in the order in which `--tables` lists them.
@@ -33,6 +35,8 @@ pub static TABLES: &[&TableDef] = &[
     StreamEvent::TABLE,
     LlmCall::TABLE,
     ToolCall::TABLE,
+    Mcp::TABLE,
+    McpTool::TABLE,
     Cause::TABLE,
     Finding::TABLE,
     Metric::TABLE,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test program uses a part.
 
+pub mod piped;
 pub mod run;
 
 use agentsight_formats::record::{self, Header, TlsData, direction, kind, library};
@@ -94,6 +95,8 @@ pub struct Script {
     pub time: u64,
     /// OpenSSL, unless said otherwise.
     pub library: u16,
+    /// 10, unless said otherwise.
+    pub tgid: u32,
 }
 
 impl Script {
@@ -101,7 +104,7 @@ impl Script {
         self.time += 1;
         let offset = self.offsets.entry((conn_id, direction)).or_default();
         let fixed = TlsData {
-            header: header(kind::TLS_DATA, self.time, 10),
+            header: header(kind::TLS_DATA, self.time, if self.tgid == 0 { 10 } else { self.tgid }),
             conn_id: conn_id.into(),
             stream_offset: (*offset).into(),
             len: (data.len() as u32).into(),

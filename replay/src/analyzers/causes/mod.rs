@@ -4,18 +4,22 @@
 //! the process that asked, and only that, may be its doing. Evidence goes before time: with several calls open at once, time
 //! alone decides nothing. What the agent itself does (its configuration, its telemetry) counts only where a call names it.
 //!
+//! What an MCP server does while it works on requests is of the calls that these are of, and of no others.
+//!
 //! Tools may start before the answer that asks for them has ended, and it is told then: while a process above asks a model, what
 //! happens is held back, for [`HOLD`] at the most.
 
 mod calls;
 mod evidence;
+mod serving;
 
 use super::{Analyzer, Inputs, Rows};
 use crate::bounded::Bounded;
-use crate::signals::{Answered, Asking, Started, ToolRequested};
+use crate::signals::{Answered, Asking, McpCalled, McpRequested, Started, ToolRequested};
 use crate::table::{Row, Timestamp};
-use crate::tables::{Cause, Connection, Exec, File, ToolCall};
+use crate::tables::{Cause, Connection, Exec, File, Mcp, ToolCall};
 use calls::{Call, Calls};
+use serving::{Requests, Serving};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How long a row waits for the answer that may explain it, in nanoseconds of event time.
@@ -39,7 +43,11 @@ pub(super) const INPUTS: Inputs = Inputs {
         (Asking::TABLE, &[]),
         (Answered::TABLE, &[]),
         (ToolRequested::TABLE, &[]),
-        (ToolCall::TABLE, &[]),
+        // Who fills it in says which request is of which call.
+        (ToolCall::TABLE, &["mcp_server"]),
+        (McpRequested::TABLE, &[]),
+        (McpCalled::TABLE, &[]),
+        (Mcp::TABLE, &[]),
     ],
     amends: &[
         (Exec::TABLE, "cause_tool_call_key"),
@@ -74,9 +82,19 @@ struct Edge {
     others: Vec<i64>,
 }
 
+/// Which calls something may be of.
+struct Scope {
+    open: Vec<i64>,
+    /// The call that started a process above, and how sure that is.
+    inherited: Option<(i64, f64)>,
+    /// What is left to be said where nothing speaks for a call.
+    otherwise: Vec<Edge>,
+}
+
 pub(super) struct Causes {
     capture_id: String,
     calls: Calls,
+    requests: Requests,
     parents: Bounded<i64, i64>,
     /// What is known of a process: the call that started it.
     started_by: Bounded<i64, (i64, f64)>,
@@ -91,6 +109,7 @@ impl Causes {
         Box::new(Causes {
             capture_id: capture_id.to_owned(),
             calls: Calls::default(),
+            requests: Requests::default(),
             parents: Bounded::new(MAX_PROCESSES),
             started_by: Bounded::new(MAX_PROCESSES),
             asking: BTreeMap::new(),
@@ -113,6 +132,7 @@ impl Causes {
             }
             let Some((since, held)) = self.held.pop_front() else { break };
             self.calls.forget_before(since.saturating_sub(HOLD));
+            self.requests.forget_before(since.saturating_sub(HOLD));
             self.decide(held, out);
         }
     }
@@ -171,13 +191,30 @@ impl Causes {
         above.take(MAX_DEPTH).collect()
     }
 
+    /// Which calls what a process does may be of.
+    fn scope(&self, proc_id: i64, ts: Timestamp) -> Scope {
+        let line = self.line(proc_id);
+        // A server that asks models itself runs what these ask for.
+        let own = |serving: &Serving| line.iter().take(serving.depth + 1).any(|above| self.calls.asks(*above));
+        // Requests that are of no call say nothing.
+        let telling = |serving: &Serving| serving.open == 0 || !serving.calls.is_empty();
+        let serving = self.requests.serving(&line, ts).filter(|serving| telling(serving) && !own(serving));
+        let below = serving.as_ref().map_or(line.len(), |serving| serving.depth);
+        let inherited = line.iter().take(below).find_map(|above| self.started_by.get(above).copied());
+        match serving {
+            Some(serving) => Scope { otherwise: pipe(&serving), open: serving.calls, inherited },
+            None => {
+                let open = self.calls.open(&line, ts);
+                Scope { otherwise: window(&open), open, inherited }
+            }
+        }
+    }
+
     fn of_exec(&mut self, exec: &Exec) -> Vec<Edge> {
-        let line = self.line(exec.proc_id);
-        let open = self.calls.open(&line, exec.ts);
         if self.calls.asks(exec.proc_id) {
             return Vec::new();
         }
-        let inherited = line.iter().find_map(|proc_id| self.started_by.get(proc_id).copied());
+        let Scope { open, inherited, otherwise } = self.scope(exec.proc_id, exec.ts);
         let running = inherited.filter(|(key, _)| open.contains(key));
         let edges = match running {
             Some((key, confidence)) => {
@@ -192,7 +229,7 @@ impl Causes {
                 let matching = self.calls.matching(&open, |call| call.evidence.runs(exec));
                 match (&matching[..], &open[..], inherited) {
                     ([], [], Some((key, confidence))) => vec![subtree(key, confidence)],
-                    ([], _, _) => window(&open),
+                    ([], _, _) => otherwise,
                     _ => self.one_of(matching),
                 }
             }
@@ -222,17 +259,16 @@ impl Causes {
         method: &'static str,
         names: impl Fn(&Call) -> bool,
     ) -> Vec<Edge> {
-        let line = self.line(proc_id);
-        let open = self.calls.open(&line, ts);
         let own = self.calls.asks(proc_id);
-        let inherited = line.iter().find_map(|proc_id| self.started_by.get(proc_id).copied()).filter(|_| !own);
+        let Scope { open, inherited, otherwise } = self.scope(proc_id, ts);
+        let inherited = inherited.filter(|_| !own);
         if let Some((key, confidence)) = inherited.filter(|(key, _)| open.is_empty() || open.contains(key)) {
             return vec![subtree(key, confidence)];
         }
         let matching = self.calls.matching(&open, |call| names(call).then_some(0.9));
         match &matching[..] {
             [] if own => Vec::new(),
-            [] => window(&open),
+            [] => otherwise,
             [(key, confidence)] => vec![Edge { key: *key, method, confidence: *confidence, others: Vec::new() }],
             // Several calls name it: the one that was asked for last.
             [others @ .., (key, _)] => {
@@ -243,14 +279,24 @@ impl Causes {
     }
 }
 
+/// What an MCP server does while it works.
+fn pipe(serving: &Serving) -> Vec<Edge> {
+    let confidence = if serving.open == 1 { 0.9 } else { 0.4 };
+    each("pipe", confidence, &serving.calls)
+}
+
 fn subtree(key: i64, confidence: f64) -> Edge {
     Edge { key, method: "subtree", confidence: (confidence * 0.9).max(0.1), others: Vec::new() }
 }
 
 fn window(open: &[i64]) -> Vec<Edge> {
-    let confidence = if open.len() == 1 { 0.6 } else { 0.3 };
-    let others = |key: i64| open.iter().copied().filter(|other| *other != key).collect();
-    open.iter().map(|&key| Edge { key, method: "window", confidence, others: others(key) }).collect()
+    each("window", if open.len() == 1 { 0.6 } else { 0.3 }, open)
+}
+
+/// Any of these calls.
+fn each(method: &'static str, confidence: f64, calls: &[i64]) -> Vec<Edge> {
+    let others = |key: i64| calls.iter().copied().filter(|other| *other != key).collect();
+    calls.iter().map(|&key| Edge { key, method, confidence, others: others(key) }).collect()
 }
 
 /// The call that it was, if time alone does not leave several.
@@ -280,6 +326,12 @@ impl Analyzer for Causes {
             self.calls.requested(requested);
         } else if let Some(call) = row.downcast::<ToolCall>() {
             self.calls.answered(call);
+        } else if let Some(request) = row.downcast::<McpRequested>() {
+            self.requests.requested(request);
+        } else if let Some(called) = row.downcast::<McpCalled>() {
+            self.requests.called(called);
+        } else if let Some(mcp) = row.downcast::<Mcp>() {
+            self.requests.ended(mcp);
         }
         self.hand_on(false, out);
     }
