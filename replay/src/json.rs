@@ -22,10 +22,10 @@ pub const PINNED: &str = "replay";
 /// When `out` refuses.
 pub fn line(row: &dyn Row, out: &mut impl Write) -> io::Result<()> {
     let table = row.table();
-    write!(out, "{{\"{TABLE_KEY}\":")?;
+    key("{", TABLE_KEY, out)?;
     serde_json::to_writer(&mut *out, table.name)?;
     for (index, column) in table.columns.iter().enumerate() {
-        write!(out, ",\"{}\":", column.name)?;
+        key(",", column.name, out)?;
         value(row.value(index), out)?;
     }
     out.write_all(b"}\n")
@@ -39,7 +39,7 @@ pub fn cells(row: &dyn Row, columns: &[usize], out: &mut impl Write) -> io::Resu
     let named = columns.iter().filter_map(|index| row.table().columns.get(*index).map(|column| (*index, column)));
     let mut before = "{";
     for (index, column) in named {
-        write!(out, "{before}\"{}\":", column.name)?;
+        key(before, column.name, out)?;
         value(row.value(index), out)?;
         before = ",";
     }
@@ -58,12 +58,17 @@ pub fn pinned<'a>(version: &str, analyzers: impl IntoIterator<Item = &'a Entry>)
     })
 }
 
+/// Writes the name of a cell; those of columns need no escapes.
+fn key(before: &str, name: &str, out: &mut impl Write) -> io::Result<()> {
+    [before, "\"", name, "\":"].iter().try_for_each(|text| out.write_all(text.as_bytes()))
+}
+
 /// Writes a cell.
 fn value(value: Value<'_>, out: &mut impl Write) -> io::Result<()> {
     match value {
         Value::Null => out.write_all(b"null"),
-        Value::Timestamp(ns) => write!(out, "\"{}\"", rfc3339(ns)),
-        Value::BigInt(number) => write!(out, "{number}"),
+        Value::Timestamp(ns) => [&b"\""[..], &utc(ns), b"\""].iter().try_for_each(|text| out.write_all(text)),
+        Value::BigInt(number) => Ok(serde_json::to_writer(out, &number)?),
         Value::Double(number) => Ok(serde_json::to_writer(out, &number)?),
         Value::Boolean(yes) => write!(out, "{yes}"),
         Value::Varchar(text) => Ok(serde_json::to_writer(out, text)?),
@@ -82,8 +87,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Nanoseconds since 1970 as RFC 3339 in UTC. The date is Howard Hinnant's `civil_from_days`, on years that start in March.
+/// Nanoseconds since 1970 as RFC 3339 in UTC.
 pub fn rfc3339(ns: i64) -> String {
+    utc(ns).map(char::from).iter().collect()
+}
+
+/// The same as bytes. The date is Howard Hinnant's `civil_from_days`, on years that start in March.
+fn utc(ns: i64) -> [u8; 30] {
     let (seconds, nanos) = (ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let since = days + 719_468;
@@ -94,7 +104,15 @@ pub fn rfc3339(ns: i64) -> String {
     let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
     let year = year + 400 * era + i64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    let mut out = *b"0000-00-00T00:00:00.000000000Z";
+    let fields = [(0..4, year), (5..7, month), (8..10, day), (11..13, hour), (14..16, minute), (17..19, second)];
+    for (place, mut number) in fields.into_iter().chain([(20..29, nanos)]) {
+        for digit in out[place].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    out
 }
 
 #[cfg(test)]
