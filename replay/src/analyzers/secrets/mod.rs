@@ -1,5 +1,6 @@
 //! Secrets.
 
+mod keywords;
 mod scanner;
 
 pub(super) use scanner::masked;
