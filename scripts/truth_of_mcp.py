@@ -36,6 +36,6 @@ def check_mcp(truth, rows, differ, report):
             continue
         free.remove(found)
         differences += differ(f"mcp_id {found['mcp_id']} (message {number + 1})", found, expected)
-    differences += [f"not in the truth: {row['transport']} {row['direction']} {row['method']} {row['request_id']}" for row in free]
+    differences += [f"not in the truth: {row['transport']} {row['method']} {row['request_id']}" for row in free]
     if truth or rows:
         report.line(f"mcp: {len(truth)} messages there once, with their answers", differences)
