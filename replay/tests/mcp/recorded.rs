@@ -11,7 +11,8 @@ fn file(path: &str) -> Vec<u8> {
 fn truth(name: &str) -> Vec<Value> {
     let text = String::from_utf8(file(&format!("truth/{name}.jsonl"))).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut known: Vec<_> = lines.filter(|line| line["kind"] == "mcp").collect();
+    let of_client = |line: &Value| line["kind"] == "mcp" && line["direction"] == "client_to_server";
+    let mut known: Vec<_> = lines.filter(of_client).collect();
     known.sort_by_key(|line| line["id"].as_i64());
     known
 }
