@@ -25,11 +25,11 @@ pub(super) const API: Api = Api {
     model,
     streams: |path, _| path.ends_with(":streamGenerateContent"),
     messages,
-    one_by_one: false,
-    whole: |json| read([(None, json)].into_iter()),
+    whole,
     streamed,
     usage,
     finish_reason,
+    ..super::BASE
 };
 
 fn recognise(_: &Exchange, request: Option<&Value>) -> bool {
@@ -143,38 +143,43 @@ fn kind_of_media(media: &str) -> &'static str {
     }
 }
 
-fn streamed(events: &[Event]) -> Answer {
-    let parsed: Vec<(Option<Timestamp>, Value)> =
-        events.iter().filter_map(|event| Some((Some(event.ts), serde_json::from_str(&event.data).ok()?))).collect();
-    read(parsed.iter().map(|(ts, json)| (*ts, json)))
+fn whole(json: &Value) -> Answer {
+    let mut answer = Answer::default();
+    take(&mut answer, json, None);
+    answer
 }
 
-/// Reads the pieces of an answer, or all of it.
-fn read<'v>(pieces: impl Iterator<Item = (Option<Timestamp>, &'v Value)>) -> Answer {
+fn streamed(events: &[Event]) -> Answer {
     let mut answer = Answer::default();
-    for (ts, piece) in pieces {
-        let piece = unwrapped(piece, "response");
-        answer.error_type = errors::of(piece).or(answer.error_type);
-        answer.response_model = piece.get("modelVersion").and_then(text).or(answer.response_model);
-        answer.response_id = piece.get("responseId").and_then(text).or(answer.response_id);
-        if let Some(usage) = piece.get("usageMetadata") {
-            answer.add_usage(usage);
-        }
-        // The prompt itself was refused.
-        let refused = piece.get("promptFeedback").and_then(|feedback| feedback.get("blockReason")).and_then(text);
-        let candidates = piece.get("candidates").and_then(Value::as_array).into_iter().flatten();
-        let candidate = { candidates }.find(|item| number(item, &["index"]).unwrap_or(0) == 0).unwrap_or(&Value::Null);
-        if let Some(reason) = candidate.get("finishReason").and_then(text).or(refused) {
-            answer.finish_reason_raw = Some(reason);
-            answer.ended = true;
-        }
-        let items = candidate.get("content").and_then(|content| content.get("parts")).and_then(Value::as_array);
-        for part in items.into_iter().flatten().filter_map(|item| part(item, ts)) {
-            answer.first_chunk_ts = answer.first_chunk_ts.or(ts);
-            part.add_to(&mut answer.parts);
-        }
+    for event in events {
+        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        take(&mut answer, &json, Some(event.ts));
     }
     answer
+}
+
+/// Takes a piece of an answer, or all of it.
+fn take(answer: &mut Answer, json: &Value, ts: Option<Timestamp>) {
+    let piece = unwrapped(json, "response");
+    answer.error_type = errors::of(piece).or(answer.error_type.take());
+    answer.response_model = piece.get("modelVersion").and_then(text).or(answer.response_model.take());
+    answer.response_id = piece.get("responseId").and_then(text).or(answer.response_id.take());
+    if let Some(usage) = piece.get("usageMetadata") {
+        answer.add_usage(usage);
+    }
+    // The prompt itself was refused.
+    let refused = piece.get("promptFeedback").and_then(|feedback| feedback.get("blockReason")).and_then(text);
+    let candidates = piece.get("candidates").and_then(Value::as_array).into_iter().flatten();
+    let candidate = { candidates }.find(|item| number(item, &["index"]).unwrap_or(0) == 0).unwrap_or(&Value::Null);
+    if let Some(reason) = candidate.get("finishReason").and_then(text).or(refused) {
+        answer.finish_reason_raw = Some(reason);
+        answer.ended = true;
+    }
+    let items = candidate.get("content").and_then(|content| content.get("parts")).and_then(Value::as_array);
+    for part in items.into_iter().flatten().filter_map(|item| part(item, ts)) {
+        answer.first_chunk_ts = answer.first_chunk_ts.or(ts);
+        part.add_to(&mut answer.parts);
+    }
 }
 
 /// The prompt's tokens include those that were cached; the candidates' exclude what was thought. What tools of the provider gave

@@ -173,8 +173,9 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let (start_ts, end_ts) = (Some(head.ts), exchange.end_ts);
     let status = response.map_or(0, |head| head.status);
     let failed = answer.error_type.is_some() || status >= 400;
-    // A client may stop reading at the end of the stream that the API defines, before the end of the message around it.
-    let whole_stream = streamed && answer.ended && exchange.response_body.state == BodyState::Cut;
+    // A client may stop reading at the end of the stream that the API defines, or at an error, before the end of the message around it.
+    let over = answer.ended || answer.error_type.is_some();
+    let whole_stream = streamed && over && exchange.response_body.state == BodyState::Cut;
     let complete = request.is_some() && (exchange.complete() && (answer.ended || failed) || whole_stream);
     let field = |name: &str| response.and_then(|head| head.field(name));
     let mut message = Message::new(Role::Assistant, answer.parts);

@@ -6,7 +6,7 @@ use super::message::{Message, Part, Role, ToolCall};
 use crate::hex::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Gives keys to the calls and results of a conversation, and of the answer to it.
 pub(super) fn give_keys(request: &mut [Message], answer: &mut Message) {
@@ -16,7 +16,7 @@ pub(super) fn give_keys(request: &mut [Message], answer: &mut Message) {
     let first = request.iter().find(|message| message.role != Role::System);
     let start = Sha256::digest(first.map(Message::text).unwrap_or_default());
     let mut calls: HashMap<String, u32> = HashMap::new();
-    let mut pending: Vec<(Option<String>, String)> = Vec::new();
+    let mut pending = Pending::default();
     for part in request.iter_mut().chain([answer]).flat_map(|message| &mut message.parts) {
         match part {
             Part::ToolCall(call) if call.id.is_none() => {
@@ -24,14 +24,10 @@ pub(super) fn give_keys(request: &mut [Message], answer: &mut Message) {
                 let times = calls.entry(what.clone()).or_default();
                 let key = hex(&Sha256::digest([&start, what.as_bytes(), &times.to_be_bytes()[..]].concat()));
                 *times += 1;
-                pending.push((call.name.clone(), key.clone()));
+                pending.add(call.name.clone(), key.clone());
                 call.key = Some(key);
             }
-            Part::ToolResult(result) if result.id.is_none() => {
-                let named = pending.iter().position(|(name, _)| result.name.is_some() && *name == result.name);
-                let at = named.or_else(|| (result.name.is_none() && !pending.is_empty()).then_some(0));
-                result.key = at.map(|at| pending.remove(at).1);
-            }
+            Part::ToolResult(result) if result.id.is_none() => result.key = pending.take(&result.name),
             _ => {}
         }
     }
@@ -44,6 +40,31 @@ pub(super) fn any<'m>(messages: impl IntoIterator<Item = &'m Message>) -> bool {
         Part::ToolResult(result) => result.id.is_none(),
         _ => false,
     })
+}
+
+/// Calls that wait for their results.
+#[derive(Default)]
+struct Pending {
+    keys: BTreeMap<usize, String>,
+    by_name: HashMap<Option<String>, VecDeque<usize>>,
+    count: usize,
+}
+
+impl Pending {
+    fn add(&mut self, name: Option<String>, key: String) {
+        self.keys.insert(self.count, key);
+        self.by_name.entry(name).or_default().push_back(self.count);
+        self.count += 1;
+    }
+
+    /// The first of this name, or of all if the result has none.
+    fn take(&mut self, name: &Option<String>) -> Option<String> {
+        if name.is_none() {
+            return self.keys.pop_first().map(|(_, key)| key);
+        }
+        let places = self.by_name.get_mut(name)?;
+        std::iter::from_fn(|| places.pop_front()).find_map(|place| self.keys.remove(&place))
+    }
 }
 
 /// Name and arguments, however these are written.

@@ -47,6 +47,19 @@ fn a_client_that_gives_up_aborts_the_call() {
 }
 
 #[test]
+fn a_client_need_not_read_on_behind_an_error_or_the_end() {
+    let overloaded = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    for (end, error) in [(&[overloaded][..], "error_type=overloaded_error"), (&END[..], "error_type=")] {
+        let answer = asked().answer(SSE, sse(&[&[START], &TEXT[..], end].concat()));
+        let mut cut = script(&[answer], 1);
+        // The empty chunk, which ends the message around it.
+        cut.records.truncate(cut.records.len() - 5);
+        let seen = rows(&cut.records);
+        check_calls(&seen, &[&["aborted=false", "complete=true", "output_text=half", error]]);
+    }
+}
+
+#[test]
 fn on_vertex_ai_the_model_stands_in_the_path() {
     let host = "us-east5-aiplatform.googleapis.com";
     let path = |model: &str| -> &'static str {
