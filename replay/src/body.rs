@@ -10,6 +10,12 @@ pub(crate) const MAX_BODY: usize = 256 << 20;
 /// Compressed bytes given to a decoder at once.
 const SLICE: usize = 16 << 10;
 
+/// Largest window of zstd, as RFC 9659 has it for content codings: 8 MiB.
+const MAX_WINDOW_LOG: u32 = 23;
+
+/// Bytes that a decoder takes besides its window, about.
+const DECODER: usize = 64 << 10;
+
 /// Where decoders put their output; refuses more than [`MAX_BODY`] in all.
 #[derive(Default)]
 struct Capped {
@@ -53,6 +59,15 @@ impl Coding {
             Coding::Deflate(decoder) => decoder.get_mut(),
             Coding::Brotli(decoder) => decoder.get_mut(),
             Coding::Zstd(decoder) => decoder.get_mut(),
+        }
+    }
+
+    /// Bytes of memory that its decoder takes: its window, as far as it is in use, and its tables.
+    fn held(&self) -> usize {
+        match self {
+            Coding::Gzip(_) | Coding::Zlib(_) | Coding::Deflate(_) => DECODER,
+            Coding::Brotli(decoder) => DECODER + decoder.get_ref().total.min(1 << MAX_WINDOW_LOG),
+            Coding::Zstd(decoder) => DECODER + decoder.get_ref().total.min(1 << MAX_WINDOW_LOG),
         }
     }
 
@@ -186,18 +201,22 @@ impl Body {
         }
     }
 
-    /// Bytes of memory that it takes, decoders aside.
+    /// Bytes of memory that it takes.
     pub fn held(&self) -> usize {
-        self.data.len() + self.raw.len()
+        self.data.len()
+            + self.raw.len()
+            + self.codings.as_ref().map_or(0, |codings| codings.iter().map(Coding::held).sum())
     }
 
-    /// Keeps no more than there is, since others take too much. Returns how many bytes of memory that gives back.
-    pub fn give_up(&mut self) -> usize {
+    /// Keeps no more than the first `len` bytes, since others take too much.
+    pub fn give_up(&mut self, len: usize) {
+        self.data.truncate(len);
+        self.data.shrink_to_fit();
         self.fail(BodyState::TooLarge);
         self.names.clear();
         self.unsure = None;
         self.codings = Some(Vec::new());
-        std::mem::take(&mut self.raw).len()
+        self.raw = Vec::new();
     }
 
     /// The end of the body: what cannot be decoded is kept as it came.
@@ -260,7 +279,8 @@ fn codings(names: &[String], first_byte: u8) -> Result<Vec<Coding>, BodyState> {
             "deflate" => Coding::Deflate(Box::new(flate2::write::DeflateDecoder::new(sink()))),
             "br" => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(sink(), 4096))),
             "zstd" => {
-                let decoder = zstd::stream::write::Decoder::new(sink()).map_err(|_| BodyState::Undecodable)?;
+                let mut decoder = zstd::stream::write::Decoder::new(sink()).map_err(|_| BodyState::Undecodable)?;
+                decoder.window_log_max(MAX_WINDOW_LOG).map_err(|_| BodyState::Undecodable)?;
                 Coding::Zstd(Box::new(decoder))
             }
             _ => return Err(BodyState::Undecodable),

@@ -22,6 +22,12 @@ const UDP: u16 = 17;
 /// Results of connect that are no failure: EINPROGRESS, EALREADY, EISCONN, EINTR.
 const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
 
+/// Objects of a TLS library that may share a socket: it has one, or the next one before the last is freed.
+const MAX_CARRIERS: usize = 32;
+
+/// Processes of a connection that are known; it is closed when the first of them ends.
+pub(crate) const MAX_PROCESSES: usize = 256;
+
 /// The streams of one raw id.
 pub(crate) struct Raw {
     tgid: u32,
@@ -243,6 +249,12 @@ impl Connection {
         done: &mut Vec<Finished>,
     ) {
         let of = placed.of;
+        if self.carriers.len() > MAX_CARRIERS {
+            let mut oldest = self.carriers.remove(0);
+            let mut exchanges = Vec::new();
+            oldest.http.finish(ts, false, context, &mut exchanges);
+            done.extend(oldest.finished(exchanges));
+        }
         let at = self.carriers.iter().position(|carrier| carrier.of == of).unwrap_or_else(|| {
             let agreed = self.chosen.as_deref() == Some("h2");
             let http = if agreed { Conversation::http2() } else { Conversation::default() };

@@ -4,9 +4,10 @@
 //! over the capture has found out ([`Ahead`]): so all that is said of one connection meets here from its first byte on.
 
 use crate::ahead::Ahead;
-use crate::connection::{Connection, Finished};
+use crate::connection::{Connection, Finished, MAX_PROCESSES};
 use crate::exchange::{Context, Exchange, Kind};
 use crate::http_rows;
+use crate::memory::Memory;
 use crate::output::Output;
 use crate::processes::signed;
 use crate::signals::{Asking, Ends};
@@ -41,6 +42,7 @@ pub(crate) struct Connections {
     count: i64,
     tls_rows: i64,
     http_ids: i64,
+    memory: Memory,
     /// Exchanges that wait for the next stage.
     pub done: Vec<Done>,
 }
@@ -55,6 +57,7 @@ impl Connections {
             count: 0,
             tls_rows: 0,
             http_ids: 0,
+            memory: Memory::default(),
             done: Vec::new(),
         }
     }
@@ -239,7 +242,7 @@ impl Connections {
                 ..tables::Connection::default()
             }))
         });
-        if !connection.processes.contains(&tgid) {
+        if connection.processes.len() < MAX_PROCESSES && !connection.processes.contains(&tgid) {
             connection.processes.push(tgid);
             self.of_process.entry(tgid).or_default().insert(key);
         }
@@ -299,6 +302,7 @@ impl Connections {
         let mut context = Context {
             next_http_id: &mut self.http_ids,
             keep_bodies,
+            memory: &self.memory,
             proc_id: connection.row.proc_id,
             asking: Vec::new(),
         };

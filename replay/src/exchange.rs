@@ -4,6 +4,7 @@ use crate::body::{Body, BodyState};
 use crate::event::Event;
 use crate::framing::Stream;
 use crate::llm;
+use crate::memory::{Memory, Share};
 use crate::message::Head;
 use crate::table::Timestamp;
 
@@ -41,10 +42,13 @@ pub(crate) struct Exchange {
     /// The events of a streamed response.
     pub events: Vec<Event>,
     stream: Stream,
+    /// Bytes of its heads and events.
+    beside: usize,
+    memory: Share,
 }
 
 impl Exchange {
-    fn new(http_id: i64, stream_id: i64) -> Self {
+    fn new(http_id: i64, stream_id: i64, memory: Share) -> Self {
         Exchange {
             kind: Kind::Whole,
             http_id,
@@ -59,17 +63,55 @@ impl Exchange {
             end_reason: "capture_end",
             events: Vec::new(),
             stream: Stream::none(),
+            beside: 0,
+            memory,
         }
     }
 
     /// A part of an exchange that goes on and on.
-    pub fn piece(http_id: i64, kind: Kind) -> Self {
-        Exchange { kind, request_done: true, response_done: true, ..Exchange::new(http_id, 1) }
+    pub fn piece(http_id: i64, kind: Kind, memory: Share) -> Self {
+        Exchange { kind, request_done: true, response_done: true, ..Exchange::new(http_id, 1, memory) }
     }
 
     /// The piece as the start of a request with its response.
     pub fn into_call(self) -> Self {
         Exchange { kind: Kind::OverWebSocket, end_ts: None, end_reason: "response", ..self }
+    }
+
+    /// Another share of the memory that it takes part in.
+    pub fn memory(&self) -> Share {
+        self.memory.other()
+    }
+
+    /// Whether there is room for what it holds now.
+    fn fits(&mut self) -> bool {
+        self.memory.hold(self.request_body.held() + self.response_body.held() + self.beside)
+    }
+
+    /// The head, without its fields if there is no room for them.
+    fn within(&mut self, mut head: Head) -> Head {
+        self.beside += head.size();
+        if !self.fits() {
+            self.beside -= head.size();
+            let fields = u32::try_from(head.fields.len()).unwrap_or(u32::MAX);
+            head.unknown_fields = head.unknown_fields.saturating_add(fields);
+            head.fields = Vec::new();
+            self.beside += head.size();
+            self.fits();
+        }
+        head
+    }
+
+    /// Adds an event, if there is room for it.
+    pub fn add(&mut self, event: Event) {
+        self.beside += size_of::<Event>() + event.data.len();
+        if self.fits() {
+            self.events.push(event);
+        } else {
+            self.beside -= size_of::<Event>() + event.data.len();
+            self.response_body.fail(BodyState::TooLarge);
+            self.fits();
+        }
     }
 
     /// What is wrong with its bodies, the request's first; then, with its heads.
@@ -86,9 +128,14 @@ impl Exchange {
     }
 
     pub fn take_request_body(&mut self, bytes: &[u8], keep: bool) {
+        let before = self.request_body.data.len();
         self.request_body.push(bytes);
         if !keep {
             self.request_body.data.clear();
+        }
+        if !self.fits() {
+            self.request_body.give_up(before);
+            self.fits();
         }
     }
 
@@ -97,13 +144,13 @@ impl Exchange {
             context.asking.push((self.http_id, context.proc_id));
         }
         self.request_body = body(&head);
-        self.request = Some(head);
+        self.request = Some(self.within(head));
     }
 
     pub fn begin_response(&mut self, head: Head) {
         self.response_body = body(&head);
         self.stream = Stream::of(self.request.as_ref(), &head);
-        self.response = Some(head);
+        self.response = Some(self.within(head));
     }
 
     /// Whether the response is a stream of events.
@@ -113,10 +160,21 @@ impl Exchange {
 
     pub fn take_response_body(&mut self, ts: Timestamp, bytes: &[u8], keep: bool) {
         self.end_ts = Some(ts);
+        let before = self.response_body.data.len();
         let decoded = self.response_body.push(bytes);
+        let events = self.events.len();
         self.stream.push(ts, decoded, &mut self.events);
+        let new = self.events.get(events..).unwrap_or_default();
+        let new: usize = new.iter().map(|event| size_of::<Event>() + event.data.len()).sum();
+        self.beside += new;
         if !keep {
             self.response_body.data.clear();
+        }
+        if !self.fits() {
+            self.response_body.give_up(before);
+            self.events.truncate(events);
+            self.beside -= new;
+            self.fits();
         }
     }
 
@@ -154,6 +212,7 @@ impl Exchange {
 pub(crate) struct Context<'a> {
     pub next_http_id: &'a mut i64,
     pub keep_bodies: bool,
+    pub memory: &'a Memory,
     /// The process whose bytes these are.
     pub proc_id: i64,
     /// Exchanges that have begun and may be calls of models, with their process.
@@ -163,7 +222,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     pub fn exchange(&mut self, stream_id: i64) -> Exchange {
         *self.next_http_id += 1;
-        Exchange::new(*self.next_http_id, stream_id)
+        Exchange::new(*self.next_http_id, stream_id, self.memory.share())
     }
 }
 

@@ -7,6 +7,9 @@ use crate::table::Timestamp;
 use crate::websocket;
 use std::collections::VecDeque;
 
+/// Requests that may wait for their responses, and responses that may be open; no client sends that many ahead.
+const MAX_OPEN: usize = 1024;
+
 /// One HTTP/1 connection.
 #[derive(Default)]
 pub(crate) struct Connection {
@@ -116,7 +119,21 @@ impl Connection {
                 self.take_request(1 - side, part, context);
             }
         }
-        while self.open.front().is_some_and(|exchange| exchange.request_done && exchange.response_done) {
+        loop {
+            let too_many = self.open.len() > MAX_OPEN;
+            let Some(exchange) = self.open.front_mut() else { break };
+            if !(exchange.request_done && exchange.response_done) {
+                if !too_many {
+                    break;
+                }
+                exchange.break_off("limit");
+                if exchange.response.is_none()
+                    && let Some(responses) =
+                        self.sides.iter_mut().flatten().find(|parser| parser.kind() == Kind::Response)
+                {
+                    responses.methods.pop_front();
+                }
+            }
             done.extend(self.open.pop_front().map(Exchange::finished));
         }
     }

@@ -19,6 +19,9 @@ mod exchange;
 mod files;
 mod flags;
 mod framing;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hello;
 mod hex;
 mod http1;
@@ -29,6 +32,7 @@ mod jsonrpc;
 mod lines;
 mod llm;
 mod losses;
+mod memory;
 mod message;
 pub mod nearest;
 mod order;

@@ -65,6 +65,11 @@ impl Head {
         self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Bytes of memory that it takes.
+    pub fn size(&self) -> usize {
+        self.target.len() + self.fields.iter().map(|(name, value)| 64 + name.len() + value.len()).sum::<usize>()
+    }
+
     /// The host that a request names.
     pub fn host(&self) -> Option<&str> {
         self.field(":authority").or_else(|| self.field("host"))
@@ -210,9 +215,8 @@ impl Parser {
         // The head is whole only where a line ends: look at no other place.
         let Some(line) = bytes.iter().position(|byte| *byte == b'\n') else {
             self.buffer.extend_from_slice(bytes);
-            if self.buffer.len() > MAX_HEAD
-                || self.buffer.len() < 16 && !Kind::possible(&self.buffer) && Kind::of(&self.buffer).is_none()
-            {
+            let begins = Kind::of(&self.buffer) == Some(self.kind) || Kind::possible(&self.buffer);
+            if self.buffer.len() > MAX_HEAD || !begins {
                 self.lose(parts);
             }
             return bytes.len();

@@ -13,6 +13,9 @@ const START_TOLERANCE_NS: u64 = 10_000_000;
 /// Processes that have exited whose number is remembered: what they left behind may be told after them.
 const MAX_EXITED: usize = 65536;
 
+/// Longest arguments of one exec, in bytes: more than the kernel takes (a quarter of the stack, 6 MiB at most).
+const MAX_ARGS: usize = 8 << 20;
+
 /// A process that is alive.
 struct Live {
     row: tables::Process,
@@ -160,10 +163,11 @@ impl Processes {
         let live = self.live.get_mut(&tgid)?;
         let pending = live.exec.as_mut()?;
         pending.gap |= pending.args.len() != args.offset.get() as usize || args.len != args.captured;
+        pending.gap |= pending.args.len() + data.len() > MAX_ARGS;
         if !pending.gap {
             pending.args.extend_from_slice(data);
         }
-        let last = args.offset.get() as usize + args.len.get() as usize >= pending.total;
+        let last = args.offset.get().saturating_add(args.len.get()) as usize >= pending.total;
         if last { live.exec.take().map(PendingExec::finish) } else { None }
     }
 

@@ -128,6 +128,9 @@ pub(super) fn place(bytes: &[u8]) -> Place {
         if matches!(head.kind, kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION) {
             block = Some(head.stream).filter(|_| !head.has(flag::END_HEADERS));
         }
+        if head.has(flag::PADDED) && rest.get(HEAD).is_some_and(|padding| u32::from(*padding) >= head.length) {
+            return Place::Unlikely;
+        }
         let Some(after) = rest.get(HEAD + head.length as usize..) else { return Place::Open };
         rest = after;
     }

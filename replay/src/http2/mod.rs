@@ -7,6 +7,8 @@
 
 mod frame;
 mod frames;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod hpack;
 mod huffman;
 mod static_table;

@@ -1,6 +1,6 @@
 //! The streams of an HTTP/2 connection (RFC 9113, 5): what was asked and answered on each, until both have ended.
 
-use crate::body::{BodyState, MAX_BODY};
+use crate::body::BodyState;
 use crate::exchange::{Context, Exchange};
 use crate::message::Head;
 use crate::table::Timestamp;
@@ -12,9 +12,6 @@ const MAX_OPEN: usize = 1024;
 /// Streams that have ended of which more may be heard: what was on its way when a stream was reset.
 const MAX_ENDED: usize = 256;
 
-/// Bytes of all bodies that are kept at once.
-const MAX_HELD: usize = MAX_BODY;
-
 #[derive(Default)]
 pub(super) struct Streams {
     open: BTreeMap<u32, Exchange>,
@@ -23,14 +20,11 @@ pub(super) struct Streams {
     newest: u32,
     /// Something was missed: streams may exist that were not seen to begin.
     missed: bool,
-    /// Bytes that bodies of open streams take.
-    held: usize,
 }
 
 impl Streams {
     pub fn insert(&mut self, stream: u32, exchange: Exchange) {
         self.newest = self.newest.max(stream);
-        self.held += held(&exchange);
         self.open.insert(stream, exchange);
     }
 
@@ -86,23 +80,13 @@ impl Streams {
 
     pub fn request_data(&mut self, stream: u32, bytes: &[u8], keep: bool) {
         let Some(exchange) = self.open.get_mut(&stream).filter(|exchange| !exchange.request_done) else { return };
-        let before = held(exchange);
         exchange.take_request_body(bytes, keep);
-        self.held = self.held + held(exchange) - before;
-        if self.held > MAX_HELD {
-            self.held -= exchange.request_body.give_up();
-        }
     }
 
     pub fn response_data(&mut self, stream: u32, ts: Timestamp, bytes: &[u8], keep: bool) {
         let open = |exchange: &&mut Exchange| exchange.response.is_some() && !exchange.response_done;
         let Some(exchange) = self.open.get_mut(&stream).filter(open) else { return };
-        let before = held(exchange);
         exchange.take_response_body(ts, bytes, keep);
-        self.held = self.held + held(exchange) - before;
-        if self.held > MAX_HELD {
-            self.held -= exchange.response_body.give_up();
-        }
     }
 
     /// Bytes of a body are missing.
@@ -194,7 +178,6 @@ impl Streams {
             break_off(&mut exchange, end_reason);
             done.push(exchange.finished());
         }
-        self.held = 0;
     }
 
     /// A new exchange. Where too many are open, the oldest ends as it stands.
@@ -211,7 +194,6 @@ impl Streams {
 
     fn close(&mut self, stream: u32, done: &mut Vec<Exchange>) {
         let Some(exchange) = self.open.remove(&stream) else { return };
-        self.held -= held(&exchange).min(self.held);
         done.push(exchange.finished());
         self.ended.push_back(stream);
         if self.ended.len() > MAX_ENDED {
@@ -226,8 +208,4 @@ fn break_off(exchange: &mut Exchange, end_reason: &'static str) {
     let body = &exchange.response_body;
     exchange.response_done |= body.state == BodyState::Complete && length == Some(body.wire_len);
     exchange.break_off(if exchange.response_done { "response" } else { end_reason });
-}
-
-fn held(exchange: &Exchange) -> usize {
-    exchange.request_body.held() + exchange.response_body.held()
 }

@@ -153,13 +153,13 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let whole = exchange.request_body.state == BodyState::Complete;
     let body = if whole { &exchange.request_body.data[..] } else { &[] };
     let mut asked = sent.request(proc_id, body);
-    let mut request: Option<Value> = serde_json::from_slice(asked.json()).ok();
+    let mut request: Option<Value> = json(asked.json());
     let streamed = exchange.is_event_stream();
-    let parsed: Option<Value> = if streamed { None } else { serde_json::from_slice(&exchange.response_body.data).ok() };
+    let parsed: Option<Value> = if streamed { None } else { json(&exchange.response_body.data) };
     let mut api = choice::of(exchange, path, request.as_ref(), parsed.as_ref());
     if asked.is_cut() && !api.is_some_and(|api| asked.is_of(api.wire_api)) {
         asked = Request::whole(body);
-        request = serde_json::from_slice(body).ok();
+        request = json(body);
         api = choice::of(exchange, path, request.as_ref(), parsed.as_ref());
     }
     let api = api?;
@@ -234,6 +234,16 @@ fn before_hole(exchange: &Exchange) -> &[Event] {
     let whole = |(expected, event): (i64, &Event)| exchange.kind == Kind::OverWebSocket || event.idx == expected;
     let count = (0..).zip(&exchange.events).take_while(|numbered| whole(*numbered)).count();
     exchange.events.get(..count).unwrap_or_default()
+}
+
+/// A body as JSON; `None` if it is none, or would take too much memory: a value takes some hundred bytes, and two bytes make one.
+fn json(body: &[u8]) -> Option<Value> {
+    const MAX_VALUES: usize = 2 << 20;
+    let starts = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
+    if body.len() / 2 > MAX_VALUES && body.iter().filter(starts).count() > MAX_VALUES {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
 }
 
 fn since(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<i64> {

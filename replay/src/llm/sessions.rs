@@ -10,19 +10,9 @@ use serde_json::Value;
 /// WebSockets that are in the middle of a call.
 const MAX_OPEN: usize = 4096;
 
-/// Most events of one call, and most bytes in them; what comes after is not kept, and the call is not complete.
-const MAX_EVENTS: usize = 1 << 20;
-const MAX_BYTES: usize = 256 << 20;
-
-/// A call on its way.
-struct Open {
-    call: Exchange,
-    bytes: usize,
-}
-
 /// The calls that are on their way, by the exchange that agreed on WebSocket.
 pub(crate) struct Sessions {
-    open: Bounded<i64, Open>,
+    open: Bounded<i64, Exchange>,
 }
 
 impl Default for Sessions {
@@ -55,38 +45,32 @@ impl Sessions {
                 match what {
                     Is::Request => {
                         // The one before got no end.
-                        done.extend(self.open.remove(&http_id).map(|open| cut(open.call)));
+                        done.extend(self.open.remove(&http_id).map(cut));
                         let mut call = piece.into_call();
                         call.request.iter_mut().for_each(|head| head.ts = event.ts);
-                        call.request_body.push(event.data.as_bytes());
-                        done.extend(self.open.insert(http_id, Open { call, bytes: 0 }).map(|open| cut(open.call)));
+                        call.take_request_body(event.data.as_bytes(), true);
+                        done.extend(self.open.insert(http_id, call).map(cut));
                     }
                     Is::Answer { last } => {
-                        let mut open =
-                            self.open.remove(&http_id).unwrap_or_else(|| Open { call: asked_unseen(piece), bytes: 0 });
-                        open.bytes = open.bytes.saturating_add(event.data.len());
-                        open.call.end_ts = ended;
-                        if open.call.events.len() < MAX_EVENTS && open.bytes <= MAX_BYTES {
-                            open.call.events.push(event);
-                        } else {
-                            open.call.response_body.fail(BodyState::TooLarge);
-                        }
+                        let mut call = self.open.remove(&http_id).unwrap_or_else(|| asked_unseen(piece));
+                        call.end_ts = ended;
+                        call.add(event);
                         if last {
-                            done.push(open.call);
+                            done.push(call);
                         } else {
-                            done.extend(self.open.insert(http_id, open).map(|open| cut(open.call)));
+                            done.extend(self.open.insert(http_id, call).map(cut));
                         }
                     }
                     Is::Nothing => {}
                 }
             }
             Kind::Missing => {
-                if let Some(mut open) = self.open.remove(&http_id) {
-                    open.call.response_body.fail(BodyState::Gap);
-                    self.open.insert(http_id, open);
+                if let Some(mut call) = self.open.remove(&http_id) {
+                    call.response_body.fail(BodyState::Gap);
+                    self.open.insert(http_id, call);
                 }
             }
-            _ => done.extend(self.open.remove(&http_id).map(|open| cut(open.call))),
+            _ => done.extend(self.open.remove(&http_id).map(cut)),
         }
         done
     }

@@ -112,6 +112,19 @@ impl Parser {
         }
     }
 
+    /// Bytes of the message that is on its way.
+    pub fn held(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.payload.len())
+    }
+
+    /// Does not keep the message that is on its way: others take too much.
+    pub fn give_up(&mut self) {
+        if let Some(message) = &mut self.message {
+            message.damaged = true;
+            message.payload = Vec::new();
+        }
+    }
+
     fn lose(&mut self, said: &mut Vec<Said>) {
         self.lost = true;
         self.message = None;

@@ -7,6 +7,7 @@ mod frame;
 use crate::event::{Event, Framing};
 use crate::exchange::{Exchange, Kind};
 use crate::hex::hex;
+use crate::memory::Share;
 use crate::message::Head;
 use crate::table::Timestamp;
 use deflate::{Agreed, Inflater};
@@ -16,6 +17,9 @@ use frame::{Parser, Said, opcode};
 pub(crate) fn agreed(response: &Head) -> bool {
     response.status == 101 && response.has_token("upgrade", "websocket")
 }
+
+/// Most bytes of a head that goes with every message; fields beyond it are left out there.
+const MAX_HEAD: usize = 16 << 10;
 
 struct Side {
     parser: Parser,
@@ -30,6 +34,7 @@ pub(crate) struct Connection {
     response: Option<Head>,
     /// Messages so far, those among them that could not be had.
     count: i64,
+    memory: Share,
 }
 
 impl Connection {
@@ -45,9 +50,10 @@ impl Connection {
         Connection {
             sides: [side(0), side(1)],
             http_id: exchange.http_id,
-            request: exchange.request.clone(),
-            response: exchange.response.clone(),
+            request: exchange.request.as_ref().map(brief),
+            response: exchange.response.as_ref().map(brief),
             count: 0,
+            memory: exchange.memory(),
         }
     }
 
@@ -55,6 +61,11 @@ impl Connection {
     pub fn push(&mut self, side: usize, ts: Timestamp, bytes: &[u8], done: &mut Vec<Exchange>) {
         let mut said = Vec::new();
         self.sides[side].parser.push(bytes, &mut said);
+        let held = |sides: &[Side; 2]| sides.iter().map(|side| side.parser.held()).sum();
+        if !self.memory.hold(held(&self.sides)) {
+            self.sides[side].parser.give_up();
+            self.memory.hold(held(&self.sides));
+        }
         self.take(side, ts, said, done);
     }
 
@@ -110,12 +121,30 @@ impl Connection {
 
     /// A message as a piece of its exchange.
     fn piece(&self, ts: Timestamp, kind: Kind, event: Option<Event>) -> Exchange {
-        let mut piece = Exchange::piece(self.http_id, kind);
+        let mut piece = Exchange::piece(self.http_id, kind, self.memory.other());
         (piece.request, piece.response) = (self.request.clone(), self.response.clone());
         piece.end_ts = Some(ts);
         piece.events.extend(event);
         piece
     }
+}
+
+/// A head, or of one that is very long its beginning.
+fn brief(head: &Head) -> Head {
+    let mut brief = Head { fields: Vec::new(), ..head.clone() };
+    let mut left = MAX_HEAD.saturating_sub(head.target.len());
+    for (name, value) in &head.fields {
+        left = left.saturating_sub(name.len() + value.len());
+        if left > 0 {
+            brief.fields.push((name.clone(), value.clone()));
+        } else {
+            brief.unknown_fields = brief.unknown_fields.saturating_add(1);
+        }
+    }
+    if head.target.len() > MAX_HEAD {
+        brief.target.clear();
+    }
+    brief
 }
 
 /// A control frame: of a close, its code and reason (RFC 6455, 5.5.1).
