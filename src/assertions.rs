@@ -4,16 +4,18 @@ use crate::query;
 use agentsight_query::assertions::{Assertion, Found};
 use agentsight_query::{Session, assertions};
 use agentsight_replay::check::{Outcome, Problem};
+use agentsight_replay::prices::Prices;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs the assertions of some files and folders. Returns what became of each, and whether something is missing from the
 /// captures.
-pub fn run(named: &[PathBuf], captures: Vec<PathBuf>) -> Result<(Vec<Outcome>, bool), String> {
+pub fn run(named: &[PathBuf], captures: Vec<PathBuf>, prices: Arc<Prices>) -> Result<(Vec<Outcome>, bool), String> {
     let mut files = Vec::new();
     for path in named {
         files.extend(expand(path)?);
     }
-    let session = Session::open(captures).map_err(|error| error.to_string())?;
+    let session = Session::open(captures, prices).map_err(|error| error.to_string())?;
     let mut outcomes = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;

@@ -8,6 +8,7 @@ use agentsight_replay::Sink;
 use agentsight_replay::analyzers::Entry;
 use agentsight_replay::check::policy::{Policy, Rule, TableRules};
 use agentsight_replay::check::{Outcome, golden};
+use agentsight_replay::prices::Prices;
 use agentsight_replay::span;
 use agentsight_replay::table::{Row, TableDef};
 use agentsight_replay::tables::TABLES;
@@ -16,6 +17,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// What was pinned when the golden rows were made.
@@ -172,6 +174,10 @@ impl Sink for Spool<'_> {
 
     fn wants_analyzer(&self, entry: &Entry) -> bool {
         self.golden.selection.has_analyzer(entry)
+    }
+
+    fn prices(&self) -> Arc<Prices> {
+        self.golden.selection.prices.clone()
     }
 
     fn row(&mut self, row: &dyn Row) -> ControlFlow<()> {

@@ -1,9 +1,11 @@
 //! Which captures are meant: paths, folders, globs, or the newest one here.
 
 use agentsight_formats::{Error, Reader};
+use agentsight_replay::prices::Prices;
 use agentsight_replay::{Report, Sink};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The captures that arguments name, each once, in the order named; those of a folder or glob by name.
 ///
@@ -24,6 +26,14 @@ pub fn captures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         }
     }
     Ok(found)
+}
+
+/// The prices of models in a file; without one, those that are built in.
+pub fn prices(file: Option<&Path>) -> Result<Arc<Prices>, String> {
+    let Some(path) = file else { return Ok(Prices::built_in()) };
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    Prices::parse(&text).map(Arc::new).map_err(|error| named(&error))
 }
 
 fn expand(argument: &Path) -> Result<Vec<PathBuf>, String> {

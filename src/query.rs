@@ -2,11 +2,13 @@
 
 use crate::{fail, fail_with, inputs, output_file, status};
 use agentsight_query::{Error, ResultSink, Session, output};
+use agentsight_replay::prices::Prices;
 use agentsight_replay::table::{ColumnType, TableDef};
 use agentsight_replay::tables::{TABLES, table};
 use std::io::{BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const EXAMPLES: &str = "\
@@ -40,6 +42,10 @@ pub struct Args {
     /// Write the result to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// What models cost: a table of prices in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
 
     /// List the tables
     #[arg(long, conflicts_with_all = ["file", "schema"])]
@@ -91,11 +97,15 @@ pub fn run(args: Args) -> ExitCode {
         Ok(captures) => captures,
         Err(message) => return fail(&message),
     };
+    let prices = match inputs::prices(args.prices.as_deref()) {
+        Ok(prices) => prices,
+        Err(message) => return fail(&message),
+    };
     let format = args.format.unwrap_or_else(|| default_format(args.output.as_deref()));
     if matches!(format, Format::Parquet) && args.output.is_none() && std::io::stdout().is_terminal() {
         return fail_with(&"Parquet is not for a terminal: name a file with -o", status::USAGE);
     }
-    match answer(&sql, captures, format.into(), args.output.as_deref()) {
+    match answer(&sql, (captures, prices), format.into(), args.output.as_deref()) {
         Ok(lossy) => ExitCode::from(if lossy { status::LOSS } else { 0 }),
         Err(_) if PIPE_BROKEN.load(Ordering::Relaxed) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
@@ -155,11 +165,16 @@ fn sql_and_captures(args: &Args) -> Result<(String, Vec<PathBuf>), String> {
 }
 
 /// Runs the query. Returns whether something is missing from the captures that it read.
-fn answer(sql: &str, captures: Vec<PathBuf>, format: output::Format, output: Option<&Path>) -> Result<bool, Error> {
+fn answer(
+    sql: &str,
+    (captures, prices): (Vec<PathBuf>, Arc<Prices>),
+    format: output::Format,
+    output: Option<&Path>,
+) -> Result<bool, Error> {
     if let Some(path) = output {
         output_file::not_one_of(&captures, path).map_err(Error::Format)?;
     }
-    let session = Session::open(captures)?;
+    let session = Session::open(captures, prices)?;
     match output {
         None => run_into(&session, sql, output::writer(format, Output(BufWriter::new(std::io::stdout())))),
         Some(path) => output_file::write(path, Error::Format, |file| {

@@ -6,6 +6,7 @@ use crate::{checks, fail, fail_with, output_file, query, status, time};
 use agentsight_formats::Reader;
 use agentsight_replay::analyzers::{self, ANALYZERS, Entry};
 use agentsight_replay::nearest::{did_you_mean, nearest};
+use agentsight_replay::prices::Prices;
 use agentsight_replay::table::{Row, TableDef};
 use agentsight_replay::tables::{TABLES, table};
 use agentsight_replay::{Report, Sink, json, span};
@@ -13,6 +14,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "\
@@ -58,6 +60,9 @@ pub struct Args {
     /// Only what began before this time
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
+    /// What models cost: a table of prices in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
     /// How fast rows come: max, or 1x, 10x, 0.5x of the speed at which it happened
     #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed)]
     pub speed: Speed,
@@ -116,6 +121,7 @@ pub struct Selection {
     pub by_name: bool,
     from: Option<String>,
     to: Option<String>,
+    pub prices: Arc<Prices>,
 }
 
 impl Selection {
@@ -145,6 +151,7 @@ impl Selection {
             by_name: !args.table.is_empty(),
             from: args.from.clone(),
             to: args.to.clone(),
+            prices: inputs::prices(args.prices.as_deref())?,
         })
     }
 
@@ -160,7 +167,7 @@ impl Selection {
     pub fn pinned(&self) -> serde_json::Value {
         let makes = |entry: &&Entry| self.has_analyzer(entry) && entry.tables.iter().any(|table| self.has(table));
         let wanted = ANALYZERS.iter().filter(makes);
-        json::pinned(env!("CARGO_PKG_VERSION"), wanted)
+        json::pinned(env!("CARGO_PKG_VERSION"), wanted, &self.prices)
     }
 
     /// The times of a recording that started at `start`.
@@ -311,6 +318,10 @@ impl Sink for Lines<'_> {
 
     fn wants_analyzer(&self, entry: &Entry) -> bool {
         self.selection.has_analyzer(entry)
+    }
+
+    fn prices(&self) -> Arc<Prices> {
+        self.selection.prices.clone()
     }
 
     fn row(&mut self, row: &dyn Row) -> ControlFlow<()> {

@@ -3,6 +3,7 @@
 
 use crate::batch::{self, Batches};
 use agentsight_formats::Reader;
+use agentsight_replay::prices::Prices;
 use agentsight_replay::table::{Row, TableDef};
 use agentsight_replay::{Report, Sink};
 use arrow::array::RecordBatch;
@@ -51,6 +52,7 @@ pub(crate) struct CaptureTable {
     /// The files of each recording, in their order.
     pub recordings: Arc<Vec<Vec<PathBuf>>>,
     pub reports: Reports,
+    pub prices: Arc<Prices>,
 }
 
 #[async_trait]
@@ -79,6 +81,7 @@ impl TableProvider for CaptureTable {
                 columns: columns.clone(),
                 schema: schema.clone(),
                 reports: self.reports.clone(),
+                prices: self.prices.clone(),
             }) as Arc<dyn PartitionStream>
         });
         Ok(Arc::new(StreamingTableExec::try_new(schema.clone(), partitions.collect(), None, [], false, limit)?))
@@ -93,6 +96,7 @@ struct Partition {
     columns: Vec<usize>,
     schema: SchemaRef,
     reports: Reports,
+    prices: Arc<Prices>,
 }
 
 impl PartitionStream for Partition {
@@ -105,9 +109,10 @@ impl PartitionStream for Partition {
         let batches = Batches::new(self.table, &self.columns, self.schema.clone());
         let (table, columns, files, reports) =
             (self.table, self.columns.clone(), self.files.clone(), self.reports.clone());
+        let prices = self.prices.clone();
         let sender = builder.tx();
         builder.spawn_blocking(move || {
-            let mut sink = ScanSink { table, columns, batches, sender, failed: None };
+            let mut sink = ScanSink { table, columns, batches, sender, prices, failed: None };
             let found = replay(&files, &mut sink)?;
             files.iter().zip(found).for_each(|(path, report)| reports.add(path, report));
             sink.finish()
@@ -131,6 +136,7 @@ struct ScanSink {
     columns: Vec<usize>,
     batches: Batches,
     sender: Sender<Result<RecordBatch>>,
+    prices: Arc<Prices>,
     failed: Option<DataFusionError>,
 }
 
@@ -141,6 +147,10 @@ impl Sink for ScanSink {
 
     fn wants_column(&self, table: &TableDef, column: &str) -> bool {
         self.wants(table) && table.column(column).is_some_and(|index| self.columns.contains(&index))
+    }
+
+    fn prices(&self) -> Arc<Prices> {
+        self.prices.clone()
     }
 
     fn row(&mut self, row: &dyn Row) -> ControlFlow<()> {

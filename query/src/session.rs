@@ -4,6 +4,7 @@ use crate::Error;
 use crate::provider::{CaptureTable, Reports};
 use agentsight_formats::Reader;
 use agentsight_replay::Report;
+use agentsight_replay::prices::Prices;
 use agentsight_replay::tables::TABLES;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -38,11 +39,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens captures, which are read again by each query.
+    /// Opens captures, which are read again by each query; calls of models cost what `prices` says.
     ///
     /// # Errors
     /// When one of them cannot be opened or is no capture.
-    pub fn open(captures: Vec<PathBuf>) -> Result<Self, Error> {
+    pub fn open(captures: Vec<PathBuf>, prices: Arc<Prices>) -> Result<Self, Error> {
         let mut heads = Vec::new();
         for path in &captures {
             let failed = |source| Error::Capture { path: path.clone(), source };
@@ -65,7 +66,12 @@ impl Session {
         let reports = Reports::default();
         let recordings = Arc::new(recordings);
         for table in TABLES {
-            let provider = CaptureTable { table, recordings: recordings.clone(), reports: reports.clone() };
+            let provider = CaptureTable {
+                table,
+                recordings: recordings.clone(),
+                reports: reports.clone(),
+                prices: prices.clone(),
+            };
             context.register_table(table.name, Arc::new(provider))?;
         }
         Ok(Session { context, runtime, reports })

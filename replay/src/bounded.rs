@@ -26,6 +26,10 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         oldest
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }

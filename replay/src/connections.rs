@@ -4,6 +4,7 @@
 //! over the capture has found out ([`Ahead`]): so all that is said of one connection meets here from its first byte on.
 
 use crate::ahead::Ahead;
+use crate::attempts::Attempts;
 use crate::connection::{Connection, Finished, MAX_PROCESSES};
 use crate::exchange::{Context, Exchange, Kind};
 use crate::http_rows;
@@ -42,6 +43,7 @@ pub(crate) struct Connections {
     count: i64,
     tls_rows: i64,
     http_ids: i64,
+    pub attempts: Attempts,
     memory: Memory,
     /// Exchanges that wait for the next stage.
     pub done: Vec<Done>,
@@ -57,6 +59,7 @@ impl Connections {
             count: 0,
             tls_rows: 0,
             http_ids: 0,
+            attempts: Attempts::default(),
             memory: Memory::default(),
             done: Vec::new(),
         }
@@ -318,6 +321,9 @@ impl Connections {
             }
             if output.wants(tables::StreamEvent::TABLE) {
                 http_rows::events(&self.capture_id, &exchange, output);
+            }
+            if exchange.kind == Kind::Whole {
+                self.attempts.take(&mut exchange, proc_id);
             }
             if exchange.kind == Kind::Whole && output.wants(tables::Http::TABLE) {
                 http_rows::exchange(&connection.row, (scheme, proc_id), &mut exchange, output);

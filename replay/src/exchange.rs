@@ -39,6 +39,9 @@ pub(crate) struct Exchange {
     /// Last byte of the response.
     pub end_ts: Option<Timestamp>,
     pub end_reason: &'static str,
+    /// The exchange that this one repeats, and how many tries there were, this one included.
+    pub retry_of: Option<i64>,
+    pub attempt: i64,
     /// The events of a streamed response.
     pub events: Vec<Event>,
     stream: Stream,
@@ -61,6 +64,8 @@ impl Exchange {
             response_done: false,
             end_ts: None,
             end_reason: "capture_end",
+            retry_of: None,
+            attempt: 1,
             events: Vec::new(),
             stream: Stream::none(),
             beside: 0,

@@ -70,6 +70,7 @@ pub(crate) fn exchange(
         response_body: response.map(|_| std::mem::take(&mut exchange.response_body.data)),
         body_state: exchange.body_state().name(),
         end_reason: exchange.end_reason,
+        retry_of: exchange.retry_of,
     };
     output.row(&row);
     exchange.request_body.data = row.request_body.unwrap_or_default();

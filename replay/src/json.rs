@@ -5,6 +5,7 @@
 //! key, `{"hex": "…"}`: a string is never anything but text.
 
 use crate::analyzers::Entry;
+use crate::prices::Prices;
 use crate::table::{Row, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -46,15 +47,15 @@ pub fn cells(row: &dyn Row, columns: &[usize], out: &mut impl Write) -> io::Resu
     out.write_all(if before == "{" { b"{}\n" } else { b"}\n" })
 }
 
-/// The first line of a replay: what its rows depend on besides the capture. No model's price is pinned yet, since none is used.
-pub fn pinned<'a>(version: &str, analyzers: impl IntoIterator<Item = &'a Entry>) -> serde_json::Value {
+/// The first line of a replay: what its rows depend on besides the capture.
+pub fn pinned<'a>(version: &str, analyzers: impl IntoIterator<Item = &'a Entry>, prices: &Prices) -> serde_json::Value {
     let analyzers: BTreeMap<_, _> = analyzers.into_iter().map(|analyzer| (analyzer.name, analyzer.version)).collect();
     serde_json::json!({
         TABLE_KEY: PINNED,
         "agentsight": version,
         "format": format!("{}.{}", agentsight_formats::VERSION, agentsight_formats::MINOR),
         "analyzers": analyzers,
-        "prices": null,
+        "prices": prices.pinned(),
     })
 }
 

@@ -3,8 +3,10 @@
 //! Everything here is deterministic and does no I/O of its own: the same capture gives the same rows on every machine.
 //! One pipeline serves every sink; a sink says which tables it wants, and stages that feed none of them do not run.
 
+mod agent;
 mod ahead;
 pub mod analyzers;
+mod attempts;
 mod body;
 mod bounded;
 pub mod check;
@@ -39,7 +41,9 @@ mod order;
 mod output;
 mod paths;
 mod pipeline;
+pub mod prices;
 mod processes;
+mod recent;
 mod recording;
 mod sensitive;
 mod shell;
@@ -67,6 +71,10 @@ pub trait Sink {
     /// Whether the rows that an analyzer makes are wanted, of the tables that are.
     fn wants_analyzer(&self, _analyzer: &analyzers::Entry) -> bool {
         true
+    }
+    /// What calls of models cost.
+    fn prices(&self) -> std::sync::Arc<prices::Prices> {
+        prices::Prices::built_in()
     }
     /// Takes a row. Rows of one table come in order of time. `Break` ends the replay early.
     fn row(&mut self, row: &dyn table::Row) -> std::ops::ControlFlow<()>;

@@ -2,23 +2,31 @@
 
 use crate::Sink;
 use crate::analyzers::Chain;
+use crate::prices::Prices;
 use crate::table::{Row, TableDef};
+use std::sync::Arc;
 
 /// Hands rows on, and remembers when the sink has enough.
 pub(crate) struct Output<'s> {
     sink: &'s mut dyn Sink,
     chain: Chain,
+    prices: Arc<Prices>,
     pub stopped: bool,
 }
 
 impl<'s> Output<'s> {
     pub fn new(sink: &'s mut dyn Sink) -> Self {
-        Output { chain: Chain::of(sink), sink, stopped: false }
+        Output { chain: Chain::of(sink), prices: sink.prices(), sink, stopped: false }
     }
 
     /// The capture has this id: rows may come.
     pub fn begin(&mut self, capture_id: &str) {
         self.chain.begin(capture_id);
+    }
+
+    /// What calls of models cost.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
     }
 
     /// Whether a row of this table would be taken: if not, it need not be made.

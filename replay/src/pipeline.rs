@@ -7,6 +7,7 @@ use crate::dns::Dns;
 use crate::exchange::{Exchange, Kind};
 use crate::files::{Files, Paths};
 use crate::llm;
+use crate::llm::context::Contexts;
 use crate::llm::resent::Resent;
 use crate::llm::sessions::Sessions;
 use crate::losses::Losses;
@@ -55,6 +56,7 @@ pub(crate) struct Pipeline<'s> {
     files: Files,
     stdio: Stdio,
     tools: Tools,
+    contexts: Contexts,
     sessions: Sessions,
     resent: Resent,
     llm_calls: i64,
@@ -137,6 +139,7 @@ impl<'s> Pipeline<'s> {
             files: Files::new(capture_id.clone(), head.metadata.arch.clone()),
             stdio: Stdio::default(),
             tools: Tools::new(capture_id.clone()),
+            contexts: Contexts::new(capture_id.clone()),
             sessions: Sessions::default(),
             resent: Resent::default(),
             llm_calls: 0,
@@ -331,8 +334,10 @@ impl<'s> Pipeline<'s> {
                 continue;
             }
             let asked = self.sessions.asks(http_id);
-            let calls = self.sessions.take(exchange);
-            calls.iter().for_each(|exchange| self.call(exchange, proc_id));
+            for mut exchange in self.sessions.take(exchange) {
+                self.connections.attempts.take(&mut exchange, proc_id);
+                self.call(&exchange, proc_id);
+            }
             match (asked, self.sessions.asks(http_id)) {
                 (true, false) => self.output.tell(&Answered { http_id }),
                 (false, true) => self.output.tell(&Asking { http_id, proc_id }),
@@ -348,8 +353,15 @@ impl<'s> Pipeline<'s> {
         call.row.capture_id = self.capture_id.clone();
         call.row.llm_call_id = self.llm_calls;
         call.row.proc_id = proc_id;
+        call.row.attempt = exchange.attempt;
+        let prices = self.output.prices();
+        call.row.cost_usd = prices.cost(&call.row, call.tier.as_deref());
+        call.row.price_table = call.row.cost_usd.map(|_| prices.id.clone());
+        self.recording.called(exchange.request.as_ref().and_then(|head| head.field("user-agent")));
+        let context = self.contexts.take(&mut call, &mut self.output);
         let rows = self.tools.take(&call, proc_id);
         self.output.row(&call.row);
+        context.iter().for_each(|row| self.output.row(row));
         self.tools.requested.drain(..).for_each(|signal| self.output.tell(&signal));
         rows.iter().for_each(|row| self.output.row(row));
     }

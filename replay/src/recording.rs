@@ -1,10 +1,10 @@
 //! A recording and its files. One that was rotated has several, each a whole capture; read together they give the rows of one.
 
-use crate::Error;
 use crate::hex::hex;
 use crate::pipeline::WallClock;
 use crate::processes::signed;
 use crate::tables;
+use crate::{Error, agent};
 use agentsight_formats::{Clocks, Head, Metadata};
 use std::collections::BTreeMap;
 
@@ -43,6 +43,8 @@ pub(crate) struct Recording {
     parts: Vec<u64>,
     pub segments: i64,
     pub exit_code: Option<i64>,
+    /// Name and version of the agent, as it calls itself.
+    agent: Option<(String, String)>,
     pub complete: bool,
 }
 
@@ -69,8 +71,16 @@ impl Recording {
         Ok(missing)
     }
 
+    /// A model was called, by somebody who calls himself so.
+    pub fn called(&mut self, user_agent: Option<&str>) {
+        if self.agent.is_none() {
+            self.agent = user_agent.and_then(agent::of_user_agent);
+        }
+    }
+
     pub fn row(self, clock: WallClock, end: Option<Clocks>, records: u64, dropped: u64) -> tables::Capture {
         let metadata = self.metadata;
+        let (name, version) = self.agent.unzip();
         tables::Capture {
             capture_id: self.capture_id,
             started_at: clock.at(metadata.clocks.boottime),
@@ -79,9 +89,11 @@ impl Recording {
             kernel: metadata.kernel,
             arch: metadata.arch,
             capturer_version: metadata.capturer_version,
-            command_line: metadata.command_line,
+            command_line: metadata.command_line.clone(),
             working_directory: metadata.working_directory,
             user_name: metadata.user_name,
+            agent_name: name.or_else(|| agent::of_command(&metadata.command_line)),
+            agent_version: version,
             exit_code: self.exit_code,
             file: self.files.first().cloned().unwrap_or_default(),
             files: self.files,

@@ -9,7 +9,7 @@ use crate::llm::Call;
 use crate::llm::message::{self, ToolResult};
 use crate::signals::ToolRequested;
 use crate::table::Timestamp;
-use crate::tables::ToolCall;
+use crate::tables::{LlmCall, ToolCall};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 
@@ -44,7 +44,7 @@ impl Tools {
             done.extend(self.take_result(result, proc_id, llm_call_id, call.row.start_ts));
         }
         for request in call.answer.tool_calls() {
-            self.take_request(request, proc_id, (llm_call_id, call.row.end_ts));
+            self.take_request(request, &call.row);
         }
         for result in call.answer.tool_results() {
             done.extend(self.take_result(result, proc_id, llm_call_id, call.row.end_ts));
@@ -60,12 +60,8 @@ impl Tools {
         rest
     }
 
-    fn take_request(
-        &mut self,
-        request: &message::ToolCall,
-        proc_id: i64,
-        (llm_call_id, end): (i64, Option<Timestamp>),
-    ) {
+    fn take_request(&mut self, request: &message::ToolCall, call: &LlmCall) {
+        let proc_id = call.proc_id;
         let name = request.id.clone().or_else(|| request.key.clone());
         let waiting = self.waiting.entry(name.clone()).or_default();
         // A client that retries gets the same call again: the newer one is the one that it runs.
@@ -77,13 +73,14 @@ impl Tools {
             capture_id: self.capture_id.clone(),
             tool_call_key: self.count,
             tool_call_id: request.id.clone(),
-            llm_call_id: Some(llm_call_id),
+            llm_call_id: Some(call.llm_call_id),
+            turn_id: call.turn_id,
             tool_name: request.name.clone(),
             tool_type: if request.server { "server" } else { "function" },
             args_hash: Some(sha256(&request.arguments)),
             args_complete: serde_json::from_str::<serde::de::IgnoredAny>(&request.arguments).is_ok(),
             arguments: Some(request.arguments.clone()),
-            requested_ts: request.ts.or(end),
+            requested_ts: request.ts.or(call.end_ts),
             ..ToolCall::default()
         };
         if !request.server {

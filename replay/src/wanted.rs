@@ -21,7 +21,11 @@ pub(crate) struct Wanted {
 impl Wanted {
     pub fn of(output: &Output<'_>) -> Self {
         let wants = |table: &TableDef| output.wants(table);
-        let llm = wants(tables::LlmCall::TABLE) || wants(tables::ToolCall::TABLE);
+        let of_llm =
+            [tables::LlmCall::TABLE, tables::ToolCall::TABLE, tables::LlmMessage::TABLE, tables::LlmCallMessage::TABLE];
+        let agent = |column| wants(tables::Capture::TABLE) && output.wants_column(tables::Capture::TABLE, column);
+        // Agents say who they are where they call a model.
+        let llm = of_llm.into_iter().any(wants) || agent("agent_name") || agent("agent_version");
         let http =
             llm || wants(tables::Http::TABLE) || wants(tables::StreamEvent::TABLE) || wants(tables::Connection::TABLE);
         let body = |column| wants(tables::Http::TABLE) && output.wants_column(tables::Http::TABLE, column);
@@ -34,7 +38,7 @@ impl Wanted {
             processes: named || wants(tables::Process::TABLE) || wants(tables::Exec::TABLE),
             connections,
             http,
-            bodies: llm || body("request_body") || body("response_body"),
+            bodies: llm || ["request_body", "response_body", "retry_of"].into_iter().any(body),
             llm,
             files,
             dns,

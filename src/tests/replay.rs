@@ -87,8 +87,8 @@ fn the_first_line_names_what_is_pinned_and_every_line_begins_with_its_table() {
     let first: Value = serde_json::from_str(all.lines().next().unwrap()).unwrap();
     assert_eq!((&first["table"], &first["agentsight"]), (&"replay".into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!(
-        (&first["format"], &first["analyzers"]["llm"], &first["prices"]),
-        (&"1.0".into(), &1.into(), &Value::Null)
+        (&first["format"], &first["analyzers"]["llm"], &first["prices"]["name"]),
+        (&"1.0".into(), &3.into(), &"agentsight".into())
     );
     assert!(all.lines().all(|line| line.starts_with("{\"table\":\"")));
     let tables = ["captures", "processes", "execs", "files", "connections", "http", "llm_calls", "tool_calls", "stdio"];

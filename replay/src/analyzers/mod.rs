@@ -98,14 +98,19 @@ pub struct Entry {
 
 /// Every stage and every analyzer. Those that read what others make stand behind them.
 pub static ANALYZERS: &[Entry] = &[
-    stage("recording", 1, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
+    stage("recording", 2, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
     stage("process", 1, "processes and what they execute", &[Process::TABLE, Exec::TABLE]),
     stage("file", 1, "what processes do with files", &[File::TABLE]),
     stage("net", 1, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
     stage("dns", 1, "names that are looked up", &[Dns::TABLE]),
     stage("stdio", 1, "what goes through standard streams", &[Stdio::TABLE]),
-    stage("http", 2, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
-    stage("llm", 2, "calls of models, and the tools they ask for", &[LlmCall::TABLE, ToolCall::TABLE]),
+    stage("http", 3, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
+    stage(
+        "llm",
+        3,
+        "calls of models, what was said in them, and the tools they ask for",
+        &[LlmCall::TABLE, LlmMessage::TABLE, LlmCallMessage::TABLE, ToolCall::TABLE],
+    ),
     stage("metric", 1, "measurements of processes", &[Metric::TABLE]),
     analyzer(
         "mcp",

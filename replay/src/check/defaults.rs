@@ -32,6 +32,9 @@ const IGNORED: &[(&str, &str)] = &[
     ("captures", "arch"),
     ("captures", "capturer_version"),
     ("captures", "user_name"),
+    // Who made the agent may have made a new one; what it does is compared.
+    ("captures", "agent_version"),
+    ("llm_calls", "price_table"),
     ("captures", "first_part"),
     ("captures", "last_part"),
     ("captures", "segments"),
@@ -40,6 +43,9 @@ const IGNORED: &[(&str, &str)] = &[
     ("drops", "cpu"),
     // Times stand in it.
     ("causes", "effect_key"),
+    // Ids of tool calls stand in what they are made of.
+    ("*", "message_hash"),
+    ("*", "parent_hash"),
     // What TLS adds depends on tickets and on how the bytes were cut.
     ("connections", "bytes_sent"),
     ("connections", "bytes_received"),

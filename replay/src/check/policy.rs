@@ -273,7 +273,7 @@ mod tests {
             ("[", "is no JSON: EOF while parsing a list at line 1 column 1"),
             (r#"{"table": {}}"#, "the policy: no key `table`; its keys are default, columns, tables"),
             (r#"{"default": "all"}"#, r#"default: "all" is not one of "runs", "exact""#),
-            (r#"{"tables": {"llm_call": {}}}"#, "no table `llm_call` (did you mean llm_calls?)"),
+            (r#"{"tables": {"llm_call": {}}}"#, "no table `llm_call` (did you mean llm_calls, "),
             (
                 r#"{"tables": {"execs": {"columns": {"arg": "set"}}}}"#,
                 "table execs has no column `arg` (did you mean args?)",

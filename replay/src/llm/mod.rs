@@ -4,15 +4,20 @@
 mod anthropic;
 mod bedrock;
 mod bedrock_invoke;
+mod canonical;
 mod choice;
+pub(crate) mod context;
 mod errors;
 mod gemini;
+mod links;
 pub(crate) mod message;
 mod ollama;
+mod opaque;
 mod openai_chat;
 mod openai_responses;
 mod provider;
 pub(crate) mod resent;
+mod session_id;
 pub(crate) mod sessions;
 mod unnamed;
 
@@ -25,6 +30,7 @@ use crate::tables::LlmCall;
 use message::{Message, Part, Role};
 use resent::{Request, Resent};
 use serde_json::Value;
+use session_id::SessionId;
 use std::rc::Rc;
 
 /// A call, with what was said.
@@ -33,6 +39,13 @@ pub(crate) struct Call {
     /// What the model was given, oldest first: instructions, then the conversation so far.
     pub request: Vec<Rc<Message>>,
     pub answer: Message,
+    /// Whether the request could be read.
+    asked: bool,
+    /// The tools that are offered, as the API has them.
+    tools: Option<Value>,
+    session: Option<SessionId>,
+    /// The service tier that is asked for, if it says.
+    pub tier: Option<String>,
 }
 
 /// What an API's file finds in a response.
@@ -193,12 +206,14 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let finish_reason = answer.finish_reason_raw.as_deref().and_then(api.finish_reason);
     // Some providers say of an answer that asks for tools that it is at its end.
     let asks_tools = finish_reason == Some("stop") && message.tool_calls().any(|call| !call.server);
+    let session = request.as_ref().and_then(|json| session_id::of(head, json));
     let row = LlmCall {
         http_id: exchange.http_id,
         wire_api: api.wire_api,
         provider_name: provider::of(head.host().unwrap_or_default(), path, (api.maker)(path)),
         operation_name: api.operation,
-        previous_response_id: request.as_ref().and_then(|json| text(json.get("previous_response_id")?)),
+        previous_response_id: request.as_ref().and_then(previous_response),
+        session_id: session.as_ref().map(|session| session.id.clone()),
         request_model: (api.model)(path, request.as_ref()),
         response_model: answer.response_model,
         response_id: answer.response_id,
@@ -225,7 +240,23 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
         complete,
         ..LlmCall::default()
     };
-    Some(Call { row, request: said, answer: message })
+    let asked = request.is_some();
+    let tools = request.as_mut().and_then(tools);
+    let tier = request.as_ref().and_then(|json| text(json.get("service_tier").or_else(|| json.get("speed"))?));
+    Some(Call { row, request: said, answer: message, asked, tools, session, tier })
+}
+
+/// The response that a request goes on from, in place of sending the history.
+fn previous_response(request: &Value) -> Option<String> {
+    text(request.get("previous_response_id").or_else(|| request.get("thread")?.get("previous_message_id"))?)
+}
+
+/// Takes out the tools that a request offers.
+fn tools(request: &mut Value) -> Option<Value> {
+    let name = ["tools", "toolConfig", "functions"].into_iter().find(|name| request.get(name).is_some())?;
+    let tools = request.get_mut(name)?.take();
+    let none = tools.is_null() || tools.as_array().is_some_and(Vec::is_empty);
+    (!none).then_some(tools)
 }
 
 /// The events up to the first that could not be had: what is pieced together of those behind it may look whole. (Over WebSocket,

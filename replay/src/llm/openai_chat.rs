@@ -174,7 +174,7 @@ fn usage(usage: &Value) -> Usage {
         output: number(usage, &["completion_tokens"]),
         cache_read: number(usage, &["prompt_tokens_details", "cached_tokens"])
             .or_else(|| number(usage, &["prompt_cache_hit_tokens"])),
-        // OpenRouter.
+        // OpenAI since GPT-5.6, and OpenRouter.
         cache_write: number(usage, &["prompt_tokens_details", "cache_write_tokens"]),
         reasoning: number(usage, &["completion_tokens_details", "reasoning_tokens"]),
     }

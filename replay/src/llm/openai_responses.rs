@@ -271,7 +271,7 @@ fn usage(usage: &Value) -> Usage {
         input: number(usage, &["input_tokens"]),
         output: number(usage, &["output_tokens"]),
         cache_read: number(usage, &["input_tokens_details", "cached_tokens"]),
-        cache_write: None,
+        cache_write: number(usage, &["input_tokens_details", "cache_write_tokens"]),
         reasoning: number(usage, &["output_tokens_details", "reasoning_tokens"]),
     }
 }

@@ -58,6 +58,8 @@ table! {
         body_state: &'static str,
         /// How the exchange ended: `response`, `close` (the response ends with the connection), `no_response`, `upgrade`, `reset` (one side gave the stream up), `limit` (too many streams were open), `capture_end`.
         end_reason: &'static str,
+        /// The exchange that this one repeats: the same process, method, host, target and body, after a failure (408, 409, 425, 429, 5xx, an error within the stream) or no whole answer. Only one that had ended before.
+        retry_of: Option<i64>,
     }
 }
 

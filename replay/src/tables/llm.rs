@@ -14,6 +14,14 @@ table! {
         http_id: i64,
         /// The process.
         proc_id: i64,
+        /// The turn, from what a user says up to the final answer, by the `llm_call_id` of its first call; null when the request is not whole.
+        turn_id: Option<i64>,
+        /// The conversation, by the `llm_call_id` of its first call; a summary in place of the history does not end it.
+        conversation_id: Option<i64> [otel = "gen_ai.conversation.id"],
+        /// The agent, by the `llm_call_id` of its first call: a process with its own instructions and tools, so that sub-agents and side calls are others.
+        agent_id: Option<i64> [otel = "gen_ai.agent.id"],
+        /// The id that the agent itself gives to its session, where it sends one.
+        session_id: Option<String>,
         /// What is spoken (by Bedrock's Invoke: the API of the model's maker): `anthropic.messages`, `openai.chat`, `openai.responses`, `gemini.generate_content`, `bedrock.converse`, `ollama.chat`, `ollama.generate`.
         wire_api: &'static str,
         /// Who answered, by OpenTelemetry's name where there is one (`anthropic`, `openai`, `aws.bedrock`, `gcp.gemini`, `gcp.vertex_ai`, `azure.ai.openai`, `mistral_ai`, `deepseek` and so on), else `openrouter`, `github_copilot`, `ollama`, or the server's name.
@@ -64,12 +72,66 @@ table! {
         usage_source: &'static str,
         /// What the provider itself said of usage, as JSON.
         usage_raw: Option<String>,
+        /// What its tokens cost, in US dollars, at list prices; null where the model or the tokens are not known.
+        cost_usd: Option<f64> [unit = "USD"],
+        /// Where the price is from: name, date and hash of the table.
+        price_table: Option<String>,
+        /// Counts the tries of one request from 1: the same body again, after a failure, by the same process; or as the client says (`x-stainless-retry-count`).
+        attempt: i64,
+        /// Whether `llm_call_messages` has all that the model was given: the request was whole, and the response that it goes on from was seen.
+        context_complete: bool,
         /// Text of the answer.
         output_text: Option<String>,
         /// Whether the response ended before its end.
         aborted: bool,
         /// Whether every byte of request and response was there and understood.
         complete: bool,
+    }
+}
+
+table! {
+    /// One part of a message that was said to a model or by it, once for all calls that carry the message.
+    pub struct LlmMessage in "llm_messages" {
+        /// The capture.
+        capture_id: String,
+        /// Names the message: 128 bits of a SHA-256 over what it says and over the hash of the message before it. How JSON, whitespace and thoughts are written makes no difference.
+        message_hash: String,
+        /// The message before it; null for the first one, for instructions and for tools that are offered.
+        parent_hash: Option<String>,
+        /// Who says it: `system`, `user`, `assistant` or `tool`.
+        role: &'static str,
+        /// Counts the parts of the message from 0.
+        part_idx: i64,
+        /// `text`, `reasoning`, `tool_call`, `tool_result`, `tools` (those that are offered), or the API's word: `image`, `document`.
+        part_type: String,
+        /// The provider's id of the tool call.
+        tool_call_id: Option<String> [otel = "gen_ai.tool.call.id"],
+        /// Name of the tool that is called.
+        tool_name: Option<String> [otel = "gen_ai.tool.name"],
+        /// The text, or what the tool gave. Images and the like stand in it by hash, size and type.
+        text: Option<String>,
+        /// Anything that is no text, as JSON: arguments, tools, images (by hash, size and type).
+        payload: Option<String>,
+        /// Length of the text or the JSON; of an image and the like, of itself.
+        bytes: i64 [unit = "bytes"],
+        /// A quarter of the bytes, rounded up; null for what is no text.
+        est_tokens: Option<i64> [unit = "tokens"],
+    }
+}
+
+table! {
+    /// A message in the context of a call, or its answer.
+    pub struct LlmCallMessage in "llm_call_messages" {
+        /// The capture.
+        capture_id: String,
+        /// The call.
+        llm_call_id: i64,
+        /// Counts what the model was given from 0: tools, instructions, the conversation; the answer stands behind it.
+        position: i64,
+        /// The message, in `llm_messages`.
+        message_hash: String,
+        /// `sent` or `received`, seen from the process.
+        direction: &'static str,
     }
 }
 
@@ -86,6 +148,8 @@ table! {
         llm_call_id: Option<i64>,
         /// The LLM call that first carried its result.
         result_llm_call_id: Option<i64>,
+        /// The turn of the LLM call that asked for it.
+        turn_id: Option<i64>,
         /// Name of the tool.
         tool_name: Option<String> [otel = "gen_ai.tool.name"],
         /// `function` (the agent runs it) or `server` (the provider does).

@@ -26,6 +26,10 @@ table! {
         working_directory: String [otel = "process.working_directory"],
         /// Who recorded.
         user_name: String,
+        /// The agent: what it calls itself where it calls a model (`User-Agent`), unless that is a library's name; else the program or script of the recorded command.
+        agent_name: Option<String> [otel = "gen_ai.agent.name"],
+        /// Its version, as it says where it calls a model.
+        agent_version: Option<String> [otel = "gen_ai.agent.version"],
         /// Exit code of the recorded command, 128 plus the signal's number when a signal ended it; null while unknown.
         exit_code: Option<i64> [otel = "process.exit.code"],
         /// The capture file, as it was named to this program; of several, the first.

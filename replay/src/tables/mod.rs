@@ -16,7 +16,7 @@ pub use causes::Cause;
 pub use findings::Finding;
 pub use http::{Http, StreamEvent};
 pub use io::{File, Stdio};
-pub use llm::{LlmCall, ToolCall};
+pub use llm::{LlmCall, LlmCallMessage, LlmMessage, ToolCall};
 pub use machine::{Capture, Dropped, Exec, Metric, Process};
 pub use mcp::{Mcp, McpTool};
 pub use network::{Connection, Dns, TlsData};
@@ -34,6 +34,8 @@ pub static TABLES: &[&TableDef] = &[
     Http::TABLE,
     StreamEvent::TABLE,
     LlmCall::TABLE,
+    LlmMessage::TABLE,
+    LlmCallMessage::TABLE,
     ToolCall::TABLE,
     Mcp::TABLE,
     McpTool::TABLE,

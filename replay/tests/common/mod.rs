@@ -5,7 +5,7 @@
 pub mod piped;
 pub mod run;
 
-use agentsight_formats::record::{self, Header, TlsData, direction, kind, library};
+use agentsight_formats::record::{self, Header, TlsClose, TlsData, direction, kind, library};
 use agentsight_formats::{Clocks, Head, Metadata, Reader, Writer};
 use agentsight_replay::table::{Row, TableDef, Value};
 use agentsight_replay::{Report, Sink, replay};
@@ -115,6 +115,12 @@ impl Script {
         };
         *offset += data.len() as u64;
         self.records.push(bytes(&fixed, &[data]));
+    }
+
+    pub fn close(&mut self, conn_id: u64) {
+        self.time += 1;
+        let header = header(kind::TLS_CLOSE, self.time, 10);
+        self.records.push(bytes(&TlsClose { header, conn_id: conn_id.into() }, &[]));
     }
 
     pub fn exchange(&mut self, request: &[u8], response: &[u8], size: usize) {
