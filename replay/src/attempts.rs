@@ -72,7 +72,12 @@ impl Attempts {
 }
 
 fn failed(exchange: &Exchange) -> bool {
-    let Some(response) = &exchange.response else { return true };
+    // What the capture has lost may have been an answer: only that the other side let go without one is a failure.
+    let state = exchange.response_body.state;
+    let Some(response) = &exchange.response else {
+        return state == BodyState::Complete && matches!(exchange.end_reason, "no_response" | "reset");
+    };
+    let let_go = state == BodyState::Cut && matches!(exchange.end_reason, "close" | "reset");
     let status = response.status;
     let is_error = |event: &crate::event::Event| {
         let named = event.name.as_deref().is_some_and(|name| name == "error" || name == "response.failed");
@@ -81,8 +86,5 @@ fn failed(exchange: &Exchange) -> bool {
         !event.sent && (named || starts.iter().any(|start| data.starts_with(start)))
     };
     let last = exchange.events.iter().rev().take(LAST);
-    AGAIN.contains(&status)
-        || status >= 500
-        || exchange.response_body.state == BodyState::Cut
-        || last.into_iter().any(is_error)
+    AGAIN.contains(&status) || status >= 500 || let_go || last.into_iter().any(is_error)
 }

@@ -76,7 +76,7 @@ table! {
         cost_usd: Option<f64> [unit = "USD"],
         /// Where the price is from: name, date and hash of the table.
         price_table: Option<String>,
-        /// Counts the tries of one request from 1: the same body again, after a failure, by the same process; or as the client says (`x-stainless-retry-count`).
+        /// Counts the tries of one request from 1, as far as they were seen: the same body again, after a failure, by the same process; or as the client says (`x-stainless-retry-count`).
         attempt: i64,
         /// Whether `llm_call_messages` has all that the model was given: the request was whole, and the response that it goes on from was seen.
         context_complete: bool,
