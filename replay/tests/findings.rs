@@ -3,8 +3,10 @@
 
 mod common;
 
+use agentsight_formats::record::direction::{RECEIVED, SENT};
 use common::run::{AGENT, Run};
 use common::*;
+use serde_json::{Value, json};
 
 /// Rule, severity and subject of each finding.
 fn findings(seen: &Collected) -> Vec<(&str, &str, &str)> {
@@ -120,4 +122,130 @@ fn a_file_that_is_used_or_not_read_is_not_sent() {
         evidence,
         ["40 bytes of /home/me/.netrc", "400 bytes of /home/me/.ssh/id_ed25519", "40 bytes of /w/.env"]
     );
+}
+
+// ---- secrets and loops ----
+
+/// A conversation with a model, sent whole with every call.
+struct Talk {
+    messages: Vec<Value>,
+}
+
+impl Talk {
+    fn new(prompt: &str) -> Self {
+        Talk { messages: vec![json!({"role": "user", "content": prompt})] }
+    }
+
+    fn say(&mut self, run: &mut Run, content: Value, stop: &str) {
+        let body = json!({"model": "x", "max_tokens": 9, "messages": self.messages});
+        let answer = json!({"id": "m", "model": "x", "content": content, "stop_reason": stop});
+        run.exchange(&body.to_string(), &answer.to_string());
+        self.messages.push(json!({"role": "assistant", "content": content}));
+    }
+
+    /// The model asks for a tool, and gets its result with the next call.
+    fn tool(&mut self, run: &mut Run, input: Value, result: &str, is_error: bool) {
+        let id = format!("t{}", self.messages.len());
+        self.say(run, json!([{"type": "tool_use", "id": id, "name": "look", "input": input}]), "tool_use");
+        let part = json!({"type": "tool_result", "tool_use_id": id, "content": result, "is_error": is_error});
+        self.messages.push(json!({"role": "user", "content": [part]}));
+    }
+
+    fn end(&mut self, run: &mut Run) {
+        self.say(run, json!([{"type": "text", "text": "done"}]), "end_turn");
+    }
+}
+
+/// What looks like a secret, made here so that none stands in this file.
+fn token(start: &str, len: usize) -> String {
+    let letters = b"q7Wz3kLm9TxR2vYb5NcH8dJf4PgS6sGa";
+    start.chars().chain((0..len).map(|at| char::from(letters[(at * 7 + at / 5) % letters.len()]))).collect()
+}
+
+#[test]
+fn a_secret_is_told_once_a_conversation_and_masked() {
+    let (pat, key) = (token("ghp_", 36), token("AKIA", 0) + &"Q3XZ7LMN2TYRPVBC"[..16]);
+    let mut run = Run::new();
+    let mut talk = Talk::new(&format!("my token is {pat}, use it"));
+    talk.tool(&mut run, json!({"path": "x"}), &format!("[default]\naws_access_key_id={key}\n"), false);
+    talk.tool(&mut run, json!({"path": "y"}), &format!("again\n{key}\nand {pat}"), false);
+    talk.end(&mut run);
+    Talk::new(&format!("something else, with {pat}")).end(&mut run);
+    let seen = run.rows();
+    let call = "llm_call";
+    let expected = [
+        ("secret/github-pat", "high", call),
+        ("secret/aws-access-token", "high", call),
+        ("secret/github-pat", "high", call),
+    ];
+    assert_eq!(findings(&seen), expected);
+    let rows = seen.table("findings");
+    let keys: Vec<&str> = rows.iter().map(|row| row["subject_key"].as_str()).collect();
+    assert_eq!(keys, ["1", "2", "4"]);
+    assert!(rows[0]["message"].starts_with("GitHub personal access token sent to x of "), "{}", rows[0]["message"]);
+    assert!(rows[0]["message"].ends_with(", in a prompt"), "{}", rows[0]["message"]);
+    assert!(rows[1]["message"].ends_with(", in the result of a tool"), "{}", rows[1]["message"]);
+    assert!(rows[0]["evidence"].starts_with("ghp_…"), "{}", rows[0]["evidence"]);
+    let cells = rows.iter().flat_map(|row| row.values());
+    for cell in cells {
+        assert!(!cell.contains(&pat[4..10]) && !cell.contains(&key[4..10]), "{cell}");
+    }
+}
+
+#[test]
+fn a_key_is_found_behind_escapes_and_not_in_the_header_that_carries_it() {
+    let lines: String = (0..4).map(|_| token("", 64) + "\n").collect();
+    let pem = format!("-----BEGIN OPENSSH {0} KEY-----\n{lines}-----END OPENSSH {0} KEY-----\n", "PRIVATE");
+    let mut run = Run::new();
+    let header = format!("anthropic-version: 2023-06-01\r\nx-api-key: {}AA\r\n", token("sk-ant-api03-", 93));
+    let body = json!({"model": "x", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "write", "input": {"text": pem}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "ok"}]},
+    ]});
+    run.script.say(1, SENT, &request("/v1/messages", &header, &body.to_string()));
+    run.script.say(1, RECEIVED, &response("", br#"{"id":"m","model":"x","content":[],"stop_reason":"end_turn"}"#));
+    let seen = run.rows();
+    assert_eq!(findings(&seen), [("secret/private-key", "high", "llm_call")]);
+    assert!(seen.table("findings")[0]["message"].ends_with(", in the arguments of a tool"));
+}
+
+#[test]
+fn what_goes_round_in_circles_is_told_and_what_goes_on_is_not() {
+    let run = |result: &dyn Fn(usize) -> (Value, String, bool), times| {
+        let (mut run, mut talk) = (Run::new(), Talk::new("go"));
+        for at in 0..times {
+            let (input, result, is_error) = result(at);
+            talk.tool(&mut run, input, &result, is_error);
+        }
+        talk.end(&mut run);
+        let seen = run.rows();
+        findings(&seen).iter().map(|(rule, severity, _)| format!("{rule} {severity}")).collect::<Vec<_>>()
+    };
+    let same = |_| (json!({"path": "x"}), "same".to_owned(), false);
+    assert_eq!(run(&same, 2), [""; 0]);
+    assert_eq!(run(&same, 5), ["tool-call-repeated low"]);
+    assert_eq!(run(&same, 12), ["tool-call-repeated low", "tool-call-runaway high"]);
+    assert_eq!(run(&|at| (json!({"path": "x"}), format!("{at}"), false), 5), [""; 0]);
+    assert_eq!(run(&|at| (json!({"path": at}), "same".to_owned(), false), 5), [""; 0]);
+    let fails = |at| (json!({"path": at}), "no such file".to_owned(), true);
+    assert_eq!(run(&fails, 4), [""; 0]);
+    assert_eq!(run(&fails, 6), ["tool-errors-repeated medium"]);
+    assert_eq!(run(&|at| (json!({"path": at}), "x".to_owned(), at % 3 != 0), 9), [""; 0]);
+}
+
+#[test]
+fn the_same_question_is_a_loop_and_a_retry_is_none() {
+    let ask = |answers: &[&str]| {
+        let mut run = Run::new();
+        let body = r#"{"model":"x","max_tokens":9,"messages":[{"role":"user","content":"go"}]}"#;
+        answers.iter().for_each(|answer| run.exchange(body, answer));
+        let seen = run.rows();
+        findings(&seen).iter().map(|(rule, severity, _)| format!("{rule} {severity}")).collect::<Vec<_>>()
+    };
+    let done = r#"{"id":"m","model":"x","content":[{"type":"text","text":"a"}],"stop_reason":"end_turn"}"#;
+    let busy = r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#;
+    assert_eq!(ask(&[busy, busy, done, done]), [""; 0]);
+    assert_eq!(ask(&[done, done, done, done]), ["llm-call-repeated low"]);
+    assert_eq!(ask(&[busy, busy, busy, busy, busy, busy, done]), ["llm-errors-repeated medium"]);
 }

@@ -45,6 +45,7 @@ mod chain;
 mod commands;
 mod credentials;
 mod line;
+mod loops;
 mod mcp;
 mod mcp_calls;
 mod mcp_tools;
@@ -156,6 +157,15 @@ pub static ANALYZERS: &[Entry] = &[
         credentials::READS,
         credentials::Credentials::boxed,
     ),
+    analyzer(
+        "secrets",
+        1,
+        "secrets that are sent to a model",
+        &[Finding::TABLE],
+        secrets::READS,
+        secrets::Secrets::boxed,
+    ),
+    analyzer("loops", 1, "agents that go round in circles", &[Finding::TABLE], loops::READS, loops::Loops::boxed),
     analyzer("unseen", 1, "TLS without its plaintext", &[Finding::TABLE], unseen::READS, unseen::Unseen::boxed),
 ];
 

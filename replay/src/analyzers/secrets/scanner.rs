@@ -30,11 +30,8 @@ struct Rules {
 /// A rule; what its fields mean stands in `rules.json`.
 #[derive(Deserialize)]
 pub(crate) struct Rule {
-    #[allow(dead_code)] // As `Scanner::rule`.
     pub id: String,
-    #[allow(dead_code)]
     pub finds: String,
-    #[allow(dead_code)]
     pub severity: String,
     keywords: Vec<String>,
     regex: String,
@@ -78,7 +75,6 @@ impl Scanner {
         Scanner { keywords: Keywords::new(words), rules, placeholders }
     }
 
-    #[allow(dead_code)] // The analyzer that asks comes with the messages.
     pub fn rule(&self, hit: &Hit) -> Option<&Rule> {
         self.rules.get(hit.rule)
     }
