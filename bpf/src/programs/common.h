@@ -14,6 +14,25 @@
 #include <bpf/bpf_tracing.h>
 
 /*
+ * Reads a field of a kernel object, along pointers if more are named: with plain loads where the kernel lends objects to
+ * programs (Linux 6.2), else with a call of a helper for each, which takes several times as long.
+ */
+extern void *bpf_rdonly_cast(const void *object, u32 type) __ksym __weak;
+
+#define READ(object, ...)                                                                                              \
+	({                                                                                                             \
+		typeof(object) from_ = (object);                                                                       \
+		typeof(___arrow(from_, __VA_ARGS__)) value_;                                                           \
+		if (bpf_ksym_exists(bpf_rdonly_cast)) {                                                                \
+			from_ = bpf_rdonly_cast(from_, bpf_core_type_id_kernel(typeof(*from_)));                       \
+			value_ = ___arrow(from_, __VA_ARGS__);                                                         \
+		} else {                                                                                               \
+			value_ = BPF_CORE_READ(from_, __VA_ARGS__);                                                    \
+		}                                                                                                      \
+		value_;                                                                                                \
+	})
+
+/*
  * Bytes waiting in the ring from which on the capturer is woken; below, it looks by itself ten times a second. When nothing has
  * come for a while it sleeps longer, and says so: then the next record wakes it.
  */
@@ -149,8 +168,8 @@ struct {
 /* Whether this is the first time that a file is executed. */
 static __always_inline bool first_execution(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct inode_key key = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev) };
+	struct inode *inode = READ(file, f_inode);
+	struct inode_key key = { .inode = READ(inode, i_ino), .device = READ(inode, i_sb, s_dev) };
 	u8 yes = 1;
 
 	return !bpf_map_update_elem(&programs, &key, &yes, BPF_NOEXIST);
