@@ -18,6 +18,7 @@ mod libraries;
 mod metrics;
 mod opaque;
 mod output;
+mod owned;
 mod preflight;
 mod privilege;
 mod prober;

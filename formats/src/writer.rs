@@ -12,8 +12,10 @@ use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 /// the best dictionary there is.
 const LEVEL: i32 = 1;
 const WINDOW_LOG: u32 = 23;
-/// Level 1 has 14: with 16, text that hardly repeats takes half the space and less time, and conversations stay as they are.
-const HASH_LOG: u32 = 16;
+/// Level 1 has 14 and 6 to 7: with 15, text that hardly repeats takes half the space and less time, and conversations stay as
+/// they are. With 16 it takes a third more time for a few percent of space: the table leaves the CPU's nearest caches.
+const HASH_LOG: u32 = 15;
+const MIN_MATCH: u32 = 6;
 
 /// Writes records into segments. The caller decides when to flush and when to begin a new segment.
 pub struct Writer<W> {
@@ -46,6 +48,7 @@ impl<W: Write> Writer<W> {
         let mut encoder = Encoder::new(LEVEL)?;
         encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
         encoder.set_parameter(CParameter::HashLog(HASH_LOG))?;
+        encoder.set_parameter(CParameter::MinMatch(MIN_MATCH))?;
         encoder.set_parameter(CParameter::ChecksumFlag(true))?;
         let mut writer = Writer {
             out,
