@@ -19,6 +19,7 @@ mod metrics;
 mod opaque;
 mod output;
 mod owned;
+mod pace;
 mod preflight;
 mod privilege;
 mod prober;

@@ -175,23 +175,31 @@ static __always_inline bool first_execution(struct file *file)
 	return !bpf_map_update_elem(&programs, &key, &yes, BPF_NOEXIST);
 }
 
+/* What the capturer waits for, as it says itself before it does. */
+enum waiting {
+	WAITING_NOT = 0, /* at work: it looks at the ring again before it waits */
+	WAITING_FOR_MUCH = 1,
+	WAITING_FOR_ANY = 2,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, u32);
-} asleep SEC(".maps");
+} waiting SEC(".maps");
 
-/* Waking the capturer on every record would cost more than the record. */
+/* Waking the capturer on every record would cost more than the record, and so would waking one that is awake and behind. */
 static __always_inline u64 wake_flags(void)
 {
-	u32 zero = 0, *sleeps = bpf_map_lookup_elem(&asleep, &zero);
+	u32 zero = 0, *waits = bpf_map_lookup_elem(&waiting, &zero);
 
-	if (sleeps && *sleeps) {
-		*sleeps = 0;
-		return BPF_RB_FORCE_WAKEUP;
-	}
-	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (!waits || *waits == WAITING_NOT)
+		return BPF_RB_NO_WAKEUP;
+	if (*waits == WAITING_FOR_MUCH && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < wake_bytes)
+		return BPF_RB_NO_WAKEUP;
+	*waits = WAITING_NOT;
+	return BPF_RB_FORCE_WAKEUP;
 }
 
 #endif
