@@ -3,7 +3,7 @@
 
 use crate::kernel::{self, Attach, Kernel, Settings};
 use crate::prober::{self, Prober};
-use crate::{DEFAULT_RING, Stdio, libraries, preflight, procfs, tracepoints};
+use crate::{DEFAULT_RING, Stdio, libraries, preflight, privilege, procfs, tracepoints};
 use std::mem::MaybeUninit;
 use std::path::Path;
 
@@ -86,15 +86,12 @@ fn btf() -> Check {
 }
 
 fn rights() -> Check {
-    use caps::{CapSet, Capability};
-    let missing = |wanted: &[Capability]| -> Vec<String> {
-        let held = caps::read(None, CapSet::Effective).unwrap_or_default();
+    let held = privilege::held();
+    let missing = |wanted: &[caps::Capability]| -> Vec<String> {
         wanted.iter().filter(|capability| !held.contains(capability)).map(ToString::to_string).collect()
     };
-    let admin = missing(&[Capability::CAP_SYS_ADMIN]).is_empty();
-    let load = missing(&[Capability::CAP_BPF, Capability::CAP_PERFMON]);
-    let look = missing(&[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH]);
-    if !load.is_empty() && !admin {
+    let (load, look) = (missing(&privilege::LOAD), missing(&privilege::LOOK));
+    if !privilege::suffices(&held) {
         let way_out = "run it with sudo, or give the program file capabilities: scripts/setup --capabilities";
         return Check::fails("rights", format!("without {}", load.join(", ")), way_out);
     }

@@ -1,7 +1,7 @@
 //! Copies records out of the ring, in batches, and does nothing else that takes time.
 
 use crate::Error;
-use crate::kernel::Ring;
+use crate::kernel::{Ring, WakeFor};
 use crate::session::Event;
 use agentsight_formats::record::{Body, Header, Record, kind, padded_len};
 use libbpf_rs::RingBufferBuilder;
@@ -56,15 +56,17 @@ pub(crate) fn run(
     let waiting = unsafe { BorrowedFd::borrow_raw(buffer.epoll_fd()) };
     let mut quiet = 0;
     loop {
-        let mut timeout = PollTimeout::from(INTERVAL);
-        if quiet == QUIET {
-            ring.fall_asleep().map_err(Error::Load)?;
-            timeout = PollTimeout::NONE;
-        }
-        // What came before that wakes nobody.
-        buffer.consume().map_err(Error::Load)?;
-        if !batch.borrow().is_empty() {
-            timeout = PollTimeout::ZERO;
+        let (what, mut timeout) = match quiet {
+            QUIET => (WakeFor::Any, PollTimeout::NONE),
+            _ => (WakeFor::Much, PollTimeout::from(INTERVAL)),
+        };
+        ring.ask(what).map_err(Error::Load)?;
+        if what == WakeFor::Any {
+            // What came before that wakes nobody. Otherwise it waits for more, so that batches are large.
+            buffer.consume().map_err(Error::Load)?;
+            if !batch.borrow().is_empty() {
+                timeout = PollTimeout::ZERO;
+            }
         }
         let mut ready = [PollFd::new(waiting, PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
         match poll(&mut ready, timeout) {

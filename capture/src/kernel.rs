@@ -194,7 +194,7 @@ impl Kernel<'_> {
     /// When the system refuses another descriptor.
     pub(crate) fn maps(&self) -> Result<(Ring, Drops), Error> {
         let handle = |map| MapHandle::try_from(map).map_err(Error::Load);
-        let ring = Ring { map: handle(&self.skel.maps.ring)?, asleep: handle(&self.skel.maps.asleep)? };
+        let ring = Ring { map: handle(&self.skel.maps.ring)?, waiting: handle(&self.skel.maps.waiting)? };
         Ok((ring, Drops { map: handle(&self.skel.maps.drops)? }))
     }
 }
@@ -202,16 +202,23 @@ impl Kernel<'_> {
 /// Where the records come from.
 pub(crate) struct Ring {
     pub map: MapHandle,
-    asleep: MapHandle,
+    waiting: MapHandle,
+}
+
+/// What the kernel side is to wake whoever polls the ring for; `enum waiting` in `common.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WakeFor {
+    Much = 1,
+    Any = 2,
 }
 
 impl Ring {
-    /// Asks the kernel side to wake whoever polls with the next record.
+    /// Asks the kernel side for one wake-up. What is in the ring already wakes nobody: look at it after this.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn fall_asleep(&self) -> libbpf_rs::Result<()> {
-        self.asleep.update(&0u32.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY)
+    pub(crate) fn ask(&self, what: WakeFor) -> libbpf_rs::Result<()> {
+        self.waiting.update(&0u32.to_ne_bytes(), &(what as u32).to_ne_bytes(), MapFlags::ANY)
     }
 }
 

@@ -18,6 +18,8 @@ mod libraries;
 mod metrics;
 mod opaque;
 mod output;
+mod owned;
+mod pace;
 mod preflight;
 mod privilege;
 mod prober;

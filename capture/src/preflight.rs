@@ -1,12 +1,7 @@
 //! Looks for what is missing before anything is started, so that the message names the reason and not a symptom.
 
-use crate::Error;
+use crate::{Error, privilege};
 use std::path::Path;
-
-/// Bits of CapEff, from linux/capability.h.
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
 
 /// Inode of the host's process namespace, PROC_PID_INIT_INO of linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -21,8 +16,7 @@ pub(crate) fn check() -> Result<(), Error> {
     if !Path::new(BTF).exists() {
         return Err(Error::NoBtf);
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if !privileged(&status) {
+    if !privilege::suffices(&privilege::held()) {
         return Err(Error::Privilege);
     }
     pid_namespace()
@@ -53,15 +47,6 @@ pub(crate) fn kernel(release: &str) -> Result<(), Error> {
     }
 }
 
-fn privileged(status: &str) -> bool {
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
-        .unwrap_or(0);
-    effective & CAP_SYS_ADMIN != 0 || effective & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,13 +59,5 @@ mod tests {
         assert!(kernel("5.15.0").is_ok());
         assert!(kernel("6.18.44-fc").is_ok());
         assert!(kernel("10.0").is_ok());
-    }
-
-    #[test]
-    fn privilege_is_root_or_bpf_with_perfmon() {
-        assert!(privileged("CapEff:\t000001ffffffffff\n"));
-        assert!(privileged("CapEff:\t000000c000000000\n"));
-        assert!(!privileged("CapEff:\t0000008000000000\n"));
-        assert!(!privileged("CapEff:\t0000000000000000\n"));
     }
 }

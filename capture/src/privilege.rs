@@ -1,9 +1,26 @@
-//! Gives up the rights that recording needs no more once it has begun: what reads and compresses bytes of strangers should not
-//! be able to do everything.
+//! Which rights recording takes, and how those that it needs no more once it has begun are given up: what reads and compresses
+//! bytes of strangers should not be able to do everything.
 
 use crate::Error;
 use crate::kernel::Attach;
 use caps::{CapSet, Capability, CapsHashSet};
+
+/// To load the programs and to attach them.
+pub(crate) const LOAD: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+/// What is behind /proc/PID of somebody else's process.
+pub(crate) const LOOK: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+/// In place of [`LOAD`]; where a probe is a perf event, that takes it too.
+pub(crate) const ADMIN: Capability = Capability::CAP_SYS_ADMIN;
+
+/// The rights that this thread has now.
+pub(crate) fn held() -> CapsHashSet {
+    caps::read(None, CapSet::Effective).unwrap_or_default()
+}
+
+/// Whether the programs may be loaded with these rights.
+pub(crate) fn suffices(held: &CapsHashSet) -> bool {
+    held.contains(&ADMIN) || LOAD.iter().all(|capability| held.contains(capability))
+}
 
 /// Keeps what attaching to programs of the future takes. Call it before threads are started: each has its own rights.
 ///
@@ -24,15 +41,26 @@ pub(crate) fn drop_unneeded(attach: Attach, rotates: bool) -> Result<(), Error> 
 }
 
 fn needed(attach: Attach, rotates: bool) -> Vec<Capability> {
-    // Probes; and what is behind /proc/PID of somebody else's process.
-    let mut needed =
-        vec![Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+    let mut needed = [LOAD, LOOK].concat();
     if attach == Attach::Perf {
-        needed.push(Capability::CAP_SYS_ADMIN);
+        needed.push(ADMIN);
     }
     if rotates {
         // The next file goes into the folder of whoever called sudo, and to them.
         needed.extend([Capability::CAP_DAC_OVERRIDE, Capability::CAP_CHOWN]);
     }
     needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_may_load_programs_and_so_may_bpf_with_perfmon() {
+        assert!(suffices(&CapsHashSet::from([ADMIN])));
+        assert!(suffices(&CapsHashSet::from(LOAD)));
+        assert!(!suffices(&CapsHashSet::from([Capability::CAP_BPF])));
+        assert!(!suffices(&CapsHashSet::from(LOOK)));
+    }
 }

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::clock;
 use crate::kernel::Drops;
 use crate::output::Output;
+use crate::pace::Pace;
 use crate::prober::note_record;
 use crate::state::State;
 use agentsight_formats::record::DropCounter;
@@ -23,6 +24,9 @@ const PIECE_TIME: Duration = Duration::from_secs(1);
 /// A new segment after this many bytes of records, or this time: what damage can cost.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_TIME: Duration = Duration::from_secs(300);
+/// A segment that began in a hurry is not ended for that before this time: each begins with what lives, and has to learn anew
+/// what repeats.
+const HURRIED_TIME: Duration = Duration::from_secs(10);
 
 /// What was written.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +66,9 @@ pub(crate) struct Recorder {
     flushed: Instant,
     segment_started: Instant,
     file_started: Instant,
+    pace: Pace,
+    /// Whether the segment was begun in a hurry.
+    segment_hurried: bool,
 }
 
 impl Recorder {
@@ -98,6 +105,8 @@ impl Recorder {
             flushed: now,
             segment_started: now,
             file_started: now,
+            pace: Pace::default(),
+            segment_hurried: false,
         })
     }
 
@@ -107,7 +116,10 @@ impl Recorder {
     /// [`Error::Write`], with the size of what is safe.
     pub(crate) fn run(mut self, batches: &Receiver<Vec<u8>>) -> Result<Written, Error> {
         loop {
-            match batches.recv_timeout(PIECE_TIME.saturating_sub(self.flushed.elapsed())) {
+            let asked = Instant::now();
+            let received = batches.recv_timeout(PIECE_TIME.saturating_sub(self.flushed.elapsed()));
+            let waited = asked.elapsed();
+            match received {
                 Ok(batch) => self.keep(&batch)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
@@ -118,12 +130,15 @@ impl Recorder {
                     self.rotate()?;
                 }
             }
+            self.pace.add(waited, asked.elapsed().saturating_sub(waited));
         }
     }
 
     fn keep(&mut self, batch: &[u8]) -> Result<(), Error> {
         if !self.writer.in_segment() {
             let snapshot = self.state.snapshot();
+            self.segment_hurried = self.pace.hurried();
+            self.writer.hurry(self.segment_hurried);
             let begun = self.writer.begin_segment(&snapshot, clock::sample(), &self.lost());
             self.checked(begun)?;
             self.segment_started = Instant::now();
@@ -137,7 +152,12 @@ impl Recorder {
         self.flushed = Instant::now();
         if self.writer.in_segment() && self.writer.piece_bytes() > 0 {
             self.checkpoint()?;
-            if self.writer.segment_bytes() >= SEGMENT_BYTES || self.segment_started.elapsed() >= SEGMENT_TIME {
+            let age = self.segment_started.elapsed();
+            let pace_changed = match self.pace.hurried() {
+                true => !self.segment_hurried,
+                false => self.segment_hurried && age >= HURRIED_TIME,
+            };
+            if self.writer.segment_bytes() >= SEGMENT_BYTES || age >= SEGMENT_TIME || pace_changed {
                 let ended = self.writer.end_segment();
                 self.checked(ended)?;
             }

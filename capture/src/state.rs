@@ -2,6 +2,7 @@
 //! are open, the binaries that are probed. It is kept up to date from the records on their way to the file.
 
 use crate::opaque::Opaque;
+use crate::owned::Owned;
 use crate::procfs;
 use agentsight_formats::record::{
     self, Body, CAPTURER_CPU, Connection, Header, Process, Record, direction, file_op, kind, library, socket_op,
@@ -16,11 +17,11 @@ const MAX_REPEATED: usize = 65536;
 #[derive(Default)]
 pub(crate) struct State {
     processes: BTreeMap<u32, Live>,
-    connections: BTreeMap<u64, Open>,
+    connections: Owned<u64, Open>,
     /// PROBE records, as they were written.
     probes: Vec<u8>,
-    /// What is said again of things that are open, with the process that has them.
-    repeated: BTreeMap<Repeated, (u32, Vec<u8>)>,
+    /// What is said again of things that are open.
+    repeated: Owned<Repeated, Vec<u8>>,
     opaque: Opaque,
 }
 
@@ -52,7 +53,6 @@ struct Live {
 }
 
 struct Open {
-    tgid: u32,
     opened: u64,
     library: u16,
     offset: [u64; 2],
@@ -91,7 +91,7 @@ impl State {
                 self.opaque.ended(tgid, self.processes.get(&tgid).map(|live| live.path.as_slice()));
                 self.processes.insert(tgid, live);
                 // The memory that held them is gone; files and sockets that it leaves open are told of when they are used.
-                self.connections.retain(|_, open| open.tgid != tgid);
+                self.connections.remove_all_of(tgid);
             }
             Body::ExecArgs { args, data } => {
                 if let Some(live) = self.processes.get_mut(&tgid)
@@ -103,26 +103,26 @@ impl State {
             Body::Exit(_) => {
                 let live = self.processes.remove(&tgid);
                 self.opaque.ended(tgid, live.as_ref().map(|live| live.path.as_slice()));
-                self.connections.retain(|_, open| open.tgid != tgid);
-                self.repeated.retain(|_, (owner, _)| *owner != tgid);
+                self.connections.remove_all_of(tgid);
+                self.repeated.remove_all_of(tgid);
             }
             Body::TlsData { tls, .. } => {
                 let conn_id = tls.conn_id.get();
-                if tls.library.get() != library::PLAIN && !self.repeated.contains_key(&Repeated::Bind(conn_id)) {
+                if tls.library.get() != library::PLAIN && !self.repeated.contains(Repeated::Bind(conn_id)) {
                     self.opaque.plaintext(tgid, conn_id);
                 }
-                let open = self.connections.entry(tls.conn_id.get()).or_insert_with(|| Open {
-                    tgid,
-                    opened: record.header.time.get(),
-                    library: tls.library.get(),
-                    offset: [0; 2],
-                });
+                if !self.connections.contains(conn_id) {
+                    let opened = record.header.time.get();
+                    self.connections.insert(tgid, conn_id, Open { opened, library: tls.library.get(), offset: [0; 2] });
+                }
                 let side = usize::from(tls.direction.get() == direction::RECEIVED);
-                open.offset[side] = open.offset[side].max(tls.stream_offset.get() + u64::from(tls.len.get()));
+                if let Some(open) = self.connections.get_mut(conn_id) {
+                    open.offset[side] = open.offset[side].max(tls.stream_offset.get() + u64::from(tls.len.get()));
+                }
             }
             Body::TlsClose(close) => {
-                self.connections.remove(&close.conn_id.get());
-                self.repeated.remove(&Repeated::Bind(close.conn_id.get()));
+                self.connections.remove(close.conn_id.get());
+                self.repeated.remove(Repeated::Bind(close.conn_id.get()));
             }
             Body::TlsBind(bind) => {
                 let conn_id = bind.conn_id.get();
@@ -136,10 +136,10 @@ impl State {
                     Repeated::Hello(id, direction::SENT),
                     Repeated::Hello(id, direction::RECEIVED),
                 ] {
-                    self.repeated.remove(&gone);
+                    self.repeated.remove(gone);
                 }
                 // Without TLS, a connection is its socket.
-                self.connections.remove(&id);
+                self.connections.remove(id);
             }
             Body::Socket { socket, .. } => {
                 self.repeat(Repeated::Socket(socket.socket_id.get()), record);
@@ -152,7 +152,7 @@ impl State {
             }
             Body::File { file, .. } if file.file_id.get() != 0 => match file.op.get() {
                 file_op::OPEN => self.repeat(Repeated::File(file.file_id.get()), record),
-                file_op::CLOSE => drop(self.repeated.remove(&Repeated::File(file.file_id.get()))),
+                file_op::CLOSE => self.repeated.remove(Repeated::File(file.file_id.get())),
                 _ => {}
             },
             Body::Process { process, path, cwd, args } => {
@@ -180,9 +180,9 @@ impl State {
         record_again(&mut bytes, record);
         let at = offset_of!(Header, cpu);
         bytes[at..at + 2].copy_from_slice(&CAPTURER_CPU.to_le_bytes());
-        self.repeated.insert(what, (record.header.tgid.get(), bytes));
+        self.repeated.insert(record.header.tgid.get(), what, bytes);
         if self.repeated.len() > MAX_REPEATED {
-            self.repeated.pop_first();
+            self.repeated.remove_first();
         }
     }
 
@@ -212,10 +212,10 @@ impl State {
             };
             record::append(&mut out, &process, &[&live.path, &live.cwd, &live.args]);
         }
-        for (id, open) in &self.connections {
+        for (id, tgid, open) in self.connections.iter() {
             let connection = Connection {
-                header: procfs::header(kind::CONNECTION, open.tgid),
-                conn_id: (*id).into(),
+                header: procfs::header(kind::CONNECTION, tgid),
+                conn_id: id.into(),
                 opened: open.opened.into(),
                 sent: open.offset[0].into(),
                 received: open.offset[1].into(),
@@ -224,7 +224,7 @@ impl State {
             };
             record::append(&mut out, &connection, &[]);
         }
-        for (_, bytes) in self.repeated.values() {
+        for (_, _, bytes) in self.repeated.iter() {
             out.extend_from_slice(bytes);
         }
         out

@@ -60,7 +60,13 @@ fn run(program: &OwnedFd, nobodys: &OwnedFd, asked: &Receiver<()>) {
     let mut busy_until = Instant::now();
     loop {
         let busy = Instant::now() < busy_until;
-        match asked.recv_timeout(if busy { STEP } else { QUIET }) {
+        let received = match busy {
+            true => asked.recv_timeout(STEP),
+            // With nothing to take off there is nothing to wake up for.
+            false if links.is_empty() => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => asked.recv_timeout(QUIET),
+        };
+        match received {
             Ok(()) => busy_until = Instant::now() + HOLD,
             Err(RecvTimeoutError::Timeout) if busy => {}
             Err(RecvTimeoutError::Timeout) => take_off(&mut links),

@@ -17,7 +17,7 @@ fn clocks(n: u64) -> Clocks {
     Clocks { boottime: n * 1000, monotonic: n * 900, realtime: n as i64 * 1_000_000 }
 }
 
-/// Three segments of three flushes each.
+/// Three segments of three flushes each, the second written in a hurry.
 fn capture() -> Vec<u8> {
     let metadata = Metadata { host: "host".into(), command_line: vec!["true".into()], ..Metadata::default() };
     let mut writer = Writer::new(Vec::new(), &Head::new(UUID, metadata)).unwrap();
@@ -30,6 +30,7 @@ fn capture() -> Vec<u8> {
         bytes: 500.into(),
     };
     for segment in 0..3u64 {
+        writer.hurry(segment == 1);
         writer.begin_segment(&note("snapshot", segment), clocks(segment), &[]).unwrap();
         for flush in 0..3u64 {
             let time = segment * 10 + flush;
@@ -106,12 +107,14 @@ fn flushes() -> Vec<(usize, usize)> {
     let metadata = Metadata { host: "host".into(), command_line: vec!["true".into()], ..Metadata::default() };
     let whole = capture();
     let all = read(&whole).unwrap().pieces;
-    let mut sizes = Vec::new();
+    let (mut sizes, mut segments) = (Vec::new(), 0);
     let mut writer = Writer::new(Vec::new(), &Head::new(UUID, metadata)).unwrap();
     for (count, piece) in (1..).zip(&all) {
         let records = piece.bytes();
         let closing = records.len() - record::padded_len(size_of::<record::Checkpoint>() + size_of_val(piece.drops()));
         if piece.snapshot {
+            writer.hurry(segments == 1);
+            segments += 1;
             writer.begin_segment(&records[..closing], piece.clocks(), piece.drops()).unwrap();
         } else {
             writer.push(&records[..closing]).unwrap();

@@ -14,6 +14,25 @@
 #include <bpf/bpf_tracing.h>
 
 /*
+ * Reads a field of a kernel object, along pointers if more are named: with plain loads where the kernel lends objects to
+ * programs (Linux 6.2), else with a call of a helper for each, which takes several times as long.
+ */
+extern void *bpf_rdonly_cast(const void *object, u32 type) __ksym __weak;
+
+#define READ(object, ...)                                                                                              \
+	({                                                                                                             \
+		typeof(object) from_ = (object);                                                                       \
+		typeof(___arrow(from_, __VA_ARGS__)) value_;                                                           \
+		if (bpf_ksym_exists(bpf_rdonly_cast)) {                                                                \
+			from_ = bpf_rdonly_cast(from_, bpf_core_type_id_kernel(typeof(*from_)));                       \
+			value_ = ___arrow(from_, __VA_ARGS__);                                                         \
+		} else {                                                                                               \
+			value_ = BPF_CORE_READ(from_, __VA_ARGS__);                                                    \
+		}                                                                                                      \
+		value_;                                                                                                \
+	})
+
+/*
  * Bytes waiting in the ring from which on the capturer is woken; below, it looks by itself ten times a second. When nothing has
  * come for a while it sleeps longer, and says so: then the next record wakes it.
  */
@@ -149,30 +168,38 @@ struct {
 /* Whether this is the first time that a file is executed. */
 static __always_inline bool first_execution(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct inode_key key = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev) };
+	struct inode *inode = READ(file, f_inode);
+	struct inode_key key = { .inode = READ(inode, i_ino), .device = READ(inode, i_sb, s_dev) };
 	u8 yes = 1;
 
 	return !bpf_map_update_elem(&programs, &key, &yes, BPF_NOEXIST);
 }
+
+/* What the capturer waits for, as it says itself before it does. */
+enum waiting {
+	WAITING_NOT = 0, /* at work: it looks at the ring again before it waits */
+	WAITING_FOR_MUCH = 1,
+	WAITING_FOR_ANY = 2,
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, u32);
-} asleep SEC(".maps");
+} waiting SEC(".maps");
 
-/* Waking the capturer on every record would cost more than the record. */
+/* Waking the capturer on every record would cost more than the record, and so would waking one that is awake and behind. */
 static __always_inline u64 wake_flags(void)
 {
-	u32 zero = 0, *sleeps = bpf_map_lookup_elem(&asleep, &zero);
+	u32 zero = 0, *waits = bpf_map_lookup_elem(&waiting, &zero);
 
-	if (sleeps && *sleeps) {
-		*sleeps = 0;
-		return BPF_RB_FORCE_WAKEUP;
-	}
-	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (!waits || *waits == WAITING_NOT)
+		return BPF_RB_NO_WAKEUP;
+	if (*waits == WAITING_FOR_MUCH && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < wake_bytes)
+		return BPF_RB_NO_WAKEUP;
+	*waits = WAITING_NOT;
+	return BPF_RB_FORCE_WAKEUP;
 }
 
 #endif

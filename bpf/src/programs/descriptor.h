@@ -54,9 +54,9 @@ static __always_inline struct file *file_in(struct fdtable *table, u32 fd)
 {
 	struct file **files, *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds))
+	if (fd >= READ(table, max_fds))
 		return NULL;
-	files = BPF_CORE_READ(table, fd);
+	files = READ(table, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
 	return file;
 }
@@ -73,13 +73,13 @@ static __always_inline bool last_reference(struct file *file)
 {
 	/* The counter starts at 0 since Linux 6.13, at 1 before. */
 	if (bpf_core_field_exists(file->f_ref))
-		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
-	return BPF_CORE_READ(file, f_count.counter) == 1;
+		return READ(file, f_ref.refcnt.counter) == 0;
+	return READ(file, f_count.counter) == 1;
 }
 
 static __always_inline u32 type_of(struct file *file)
 {
-	return BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
+	return READ(file, f_inode, i_mode) & S_IFMT;
 }
 
 #endif

@@ -68,10 +68,10 @@ static __always_inline void emit_file(struct file_scratch *scratch, u32 data_len
 
 static __always_inline void fill_inode(struct asc_file *record, struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = READ(file, f_inode);
 
-	record->inode = BPF_CORE_READ(inode, i_ino);
-	record->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	record->inode = READ(inode, i_ino);
+	record->device = READ(inode, i_sb, s_dev);
 }
 
 /* Tells of an open file with the kernel's own path of it. */
@@ -106,14 +106,14 @@ static __always_inline void opened(struct file *file, s64 fd, u32 flags, u32 mod
 	struct open_file *open = NULL;
 
 	if (type_of(file) == S_IFREG)
-		open = add_open_file(file, BPF_CORE_READ(file, f_inode, i_ino));
+		open = add_open_file(file, READ(file, f_inode, i_ino));
 	emit_opened(file, open ? open->id : 0, fd, flags, mode);
 }
 
 /* Bytes went through a regular file. One that was open before recording is told of at its first use. */
 static __always_inline void file_io(struct file *file, u32 fd, u16 direction, u64 len)
 {
-	u64 key = (u64)file, inode = BPF_CORE_READ(file, f_inode, i_ino);
+	u64 key = (u64)file, inode = READ(file, f_inode, i_ino);
 	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
 
 	if (!open || open->inode != inode) {
@@ -122,7 +122,7 @@ static __always_inline void file_io(struct file *file, u32 fd, u16 direction, u6
 			count_drop(ASC_SOURCE_FILE, ASC_TABLE_FULL, len);
 			return;
 		}
-		emit_opened(file, open->id, fd, BPF_CORE_READ(file, f_flags), 0);
+		emit_opened(file, open->id, fd, READ(file, f_flags), 0);
 	}
 	__sync_fetch_and_add(direction == ASC_SENT ? &open->written : &open->read, len);
 }
@@ -332,8 +332,8 @@ int on_mmap(struct syscall_exit *ctx)
 		return 0;
 	seq = draw_seq();
 	map = (void *)scratch->data;
-	map->inode = BPF_CORE_READ(file, f_inode, i_ino);
-	map->device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	map->inode = READ(file, f_inode, i_ino);
+	map->device = READ(file, f_inode, i_sb, s_dev);
 	map->reserved = 0;
 	len = append_path(walk, scratch->data, sizeof(*map), FILE_LIMIT, &file->f_path, &task->fs->root);
 	map->path_len = len;

@@ -40,7 +40,7 @@ struct message_of_many {
 
 static __always_inline bool is_terminal(struct file *file)
 {
-	u32 major = BPF_CORE_READ(file, f_inode, i_rdev) >> 20;
+	u32 major = READ(file, f_inode, i_rdev) >> 20;
 
 	return major == MAJOR_TTY || major == MAJOR_CONSOLE || (major >= MAJOR_PTS && major <= MAJOR_PTS_LAST);
 }
@@ -49,9 +49,9 @@ static __always_inline bool is_terminal(struct file *file)
 static __always_inline u64 peer_inode(struct file *file)
 {
 	struct unix_sock *unix = (void *)sock_of(file);
-	struct sock *peer = BPF_CORE_READ(unix, peer);
+	struct sock *peer = READ(unix, peer);
 
-	return peer ? BPF_CORE_READ(peer, sk_socket, file, f_inode, i_ino) : 0;
+	return peer ? READ(peer, sk_socket, file, f_inode, i_ino) : 0;
 }
 
 static __always_inline void transferred_by(struct file *file, struct target *target, const struct io *io)
@@ -64,15 +64,15 @@ static __always_inline void transferred_by(struct file *file, struct target *tar
 			file_io(file, io->fd, io->direction, io->len);
 	} else if (type == S_IFSOCK) {
 		socket_io(file, target, io);
-		if (io->fd < 3 && BPF_CORE_READ(sock_of(file), __sk_common.skc_family) == AF_UNIX)
-			stdio_io(target, io, ASC_LOCAL_SOCKET, BPF_CORE_READ(file, f_inode, i_ino), peer_inode(file));
+		if (io->fd < 3 && READ(sock_of(file), __sk_common.skc_family) == AF_UNIX)
+			stdio_io(target, io, ASC_LOCAL_SOCKET, READ(file, f_inode, i_ino), peer_inode(file));
 	} else if (type == S_IFIFO) {
-		inode = BPF_CORE_READ(file, f_inode, i_ino);
+		inode = READ(file, f_inode, i_ino);
 		if (want_stdio != ASC_STDIO_OFF)
 			note_endpoint(inode, io->direction);
 		stdio_io(target, io, ASC_PIPE, inode, inode);
 	} else if (type == S_IFCHR && io->fd < 3 && is_terminal(file)) {
-		stdio_io(target, io, ASC_TERMINAL, BPF_CORE_READ(file, f_inode, i_ino), 0);
+		stdio_io(target, io, ASC_TERMINAL, READ(file, f_inode, i_ino), 0);
 	}
 }
 
@@ -234,25 +234,31 @@ int on_dup(struct syscall_enter *ctx)
 	return 0;
 }
 
-/* Closes a descriptor of a process that ends. Returns 1 behind the last. */
-__noinline int close_descriptor(u64 address, u32 fd)
+/* Closes a descriptor of a process that ends. */
+__noinline int close_descriptor(u64 table, u32 fd)
 {
-	struct fdtable *table = (void *)address;
-	struct file *file;
+	struct file *file = file_in((void *)table, fd);
 
-	if (fd >= BPF_CORE_READ(table, max_fds))
-		return 1;
-	file = file_in(table, fd);
 	if (file)
 		dropped_descriptor(file, fd);
 	return 0;
 }
 
-__noinline int close_descriptors(u64 table, u32 first)
+/* Closes LOOP descriptors, of which one word has a bit each. Returns 1 behind the last. */
+__noinline int close_descriptors(u64 address, u32 first)
 {
-	for (u32 i = 0; i < LOOP; i++)
-		if (close_descriptor(table, first + i))
-			return 1;
+	struct fdtable *table = (void *)address;
+	unsigned long open = 0;
+
+	if (first >= READ(table, max_fds) ||
+	    bpf_probe_read_kernel(&open, sizeof(open), READ(table, open_fds) + first / LOOP))
+		return 1;
+	for (u32 i = 0; i < LOOP; i++) {
+		if (!(open >> i))
+			break;
+		if (open >> i & 1)
+			close_descriptor(address, first + i);
+	}
 	return 0;
 }
 
@@ -263,8 +269,9 @@ static __always_inline void close_all(struct task_struct *task)
 	u64 table;
 
 	/* Shared with another process (CLONE_FILES), they stay open. */
-	if (!files || BPF_CORE_READ(files, count.counter) != 1)
+	if (!files || READ(files, count.counter) != 1)
 		return;
+	/* A number and no pointer: that is what may be passed on. */
 	table = (u64)BPF_CORE_READ(files, fdt);
 	for (u32 i = 0; i < LOOP; i++)
 		if (close_descriptors(table, i * LOOP))

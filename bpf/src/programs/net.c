@@ -92,14 +92,14 @@ struct io {
 
 static __always_inline struct sock *sock_of(struct file *file)
 {
-	struct socket *socket = BPF_CORE_READ(file, private_data);
+	struct socket *socket = READ(file, private_data);
 
-	return BPF_CORE_READ(socket, sk);
+	return READ(socket, sk);
 }
 
 static __always_inline void fill_addresses(struct asc_socket *record, struct sock *sk)
 {
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u16 family = READ(sk, __sk_common.skc_family);
 
 	__builtin_memset(record->local, 0, sizeof(record->local));
 	__builtin_memset(record->peer, 0, sizeof(record->peer));
@@ -114,8 +114,8 @@ static __always_inline void fill_addresses(struct asc_socket *record, struct soc
 	} else {
 		return;
 	}
-	record->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	record->peer_port = from_network(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	record->local_port = READ(sk, __sk_common.skc_num);
+	record->peer_port = from_network(READ(sk, __sk_common.skc_dport));
 }
 
 /* `name`: the address that the program named, which tells more than the socket of a connection that failed. */
@@ -133,7 +133,7 @@ static __always_inline void emit_socket(const struct socket_state *state, struct
 	record->op = op;
 	record->family = state->family;
 	record->socket_type = state->type;
-	record->protocol = sk ? BPF_CORE_READ(sk, sk_protocol) : 0;
+	record->protocol = sk ? READ(sk, sk_protocol) : 0;
 	record->result = result;
 	record->fd = fd;
 	record->path_len = 0;
@@ -166,7 +166,7 @@ static __always_inline void emit_socket(const struct socket_state *state, struct
 /* What is known of a socket. `is_new` is set when nothing was. */
 static __always_inline struct socket_state *socket_state(struct file *file, struct sock *sk, bool *is_new)
 {
-	u64 key = (u64)sk, inode = BPF_CORE_READ(file, f_inode, i_ino);
+	u64 key = (u64)sk, inode = READ(file, f_inode, i_ino);
 	struct socket_state *state = bpf_map_lookup_elem(&sockets, &key);
 	struct socket_state fresh = {};
 	u8 yes = 1;
@@ -178,8 +178,8 @@ static __always_inline struct socket_state *socket_state(struct file *file, stru
 		bpf_map_delete_elem(&open_sockets, &state->id);
 	fresh.id = unique_id();
 	fresh.inode = inode;
-	fresh.family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	fresh.type = BPF_CORE_READ(sk, sk_type);
+	fresh.family = READ(sk, __sk_common.skc_family);
+	fresh.type = READ(sk, sk_type);
 	bpf_map_update_elem(&sockets, &key, &fresh, BPF_ANY);
 	bpf_map_update_elem(&open_sockets, &fresh.id, &yes, BPF_ANY);
 	*is_new = true;
@@ -288,8 +288,8 @@ static __always_inline bool is_dns(struct sock *sk, const struct io *io)
 {
 	struct address address = {};
 
-	if (from_network(BPF_CORE_READ(sk, __sk_common.skc_dport)) == PORT_DNS ||
-	    BPF_CORE_READ(sk, __sk_common.skc_num) == PORT_DNS)
+	if (from_network(READ(sk, __sk_common.skc_dport)) == PORT_DNS ||
+	    READ(sk, __sk_common.skc_num) == PORT_DNS)
 		return true;
 	return io->name && !bpf_probe_read_user(&address, 4, (void *)io->name) && from_network(address.port) == PORT_DNS;
 }

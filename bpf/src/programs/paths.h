@@ -46,22 +46,22 @@ static __always_inline bool walk_step(struct paths *paths, struct dentry *root_d
 
 	if (dentry == root_dentry && mnt == root_mnt)
 		return false;
-	parent = BPF_CORE_READ(dentry, d_parent);
-	if (dentry == BPF_CORE_READ(mnt, mnt_root) || dentry == parent) {
+	parent = READ(dentry, d_parent);
+	if (dentry == READ(mnt, mnt_root) || dentry == parent) {
 		struct mount *mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-		struct mount *up = BPF_CORE_READ(mount, mnt_parent);
+		struct mount *up = READ(mount, mnt_parent);
 
 		if (mount == up)
 			return false;
-		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->dentry = READ(mount, mnt_mountpoint);
 		walk->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
 		return true;
 	}
-	len = BPF_CORE_READ(dentry, d_name.len) & (NAME_LEN - 1);
+	len = READ(dentry, d_name.len) & (NAME_LEN - 1);
 	if (len + 1 > at || at > PATH_LEN)
 		return false;
 	at -= len;
-	bpf_probe_read_kernel(&paths->path[at & (PATH_LEN - 1)], len, BPF_CORE_READ(dentry, d_name.name));
+	bpf_probe_read_kernel(&paths->path[at & (PATH_LEN - 1)], len, READ(dentry, d_name.name));
 	at -= 1;
 	paths->path[at & (PATH_LEN - 1)] = '/';
 	walk->at = at;
@@ -72,11 +72,11 @@ static __always_inline bool walk_step(struct paths *paths, struct dentry *root_d
 /* Writes the path of a file into the end of paths->path, as the process sees it below its root. Returns where it starts. */
 static __always_inline u32 walk_path(struct paths *paths, struct path *path, struct path *root)
 {
-	struct vfsmount *root_mnt = BPF_CORE_READ(root, mnt);
-	struct dentry *root_dentry = BPF_CORE_READ(root, dentry);
+	struct vfsmount *root_mnt = READ(root, mnt);
+	struct dentry *root_dentry = READ(root, dentry);
 
-	paths->walk.mnt = BPF_CORE_READ(path, mnt);
-	paths->walk.dentry = BPF_CORE_READ(path, dentry);
+	paths->walk.mnt = READ(path, mnt);
+	paths->walk.dentry = READ(path, dentry);
 	paths->walk.at = PATH_LEN;
 	for (int i = 0; i < MAX_COMPONENTS; i++) {
 		if (!walk_step(paths, root_dentry, root_mnt))

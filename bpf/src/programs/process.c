@@ -192,11 +192,11 @@ int BPF_PROG(on_cgroup_attach, struct cgroup *to, const char *path, struct task_
 {
 	struct cgroup *cgroup = to;
 
-	if (BPF_CORE_READ(to, root, hierarchy_id) || target_of(task->tgid))
+	if (READ(to, root, hierarchy_id) || target_of(task->tgid))
 		return 0;
 	for (int level = 0; cgroup && level < MAX_CGROUP_DEPTH; level++) {
-		struct cgroup_subsys_state *up = BPF_CORE_READ(cgroup, self.parent);
-		u64 id = BPF_CORE_READ(cgroup, kn, id);
+		struct cgroup_subsys_state *up = READ(cgroup, self.parent);
+		u64 id = READ(cgroup, kn, id);
 
 		if (bpf_map_lookup_elem(&selected_cgroups, &id)) {
 			adopt(task->tgid);

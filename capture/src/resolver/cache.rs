@@ -15,6 +15,7 @@ use object::ReadCache;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -26,6 +27,8 @@ const SMALL: u64 = 1 << 20;
 const LARGEST: u64 = 1 << 20;
 /// Bytes at a site that have to be the same.
 const COMPARED: usize = 16;
+/// More answers than this are not kept: the oldest go, and are looked for again should anybody ask.
+const MOST: usize = 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -109,7 +112,23 @@ fn write(file: &File, folder: &Path, name: &str, binary: &Binary) -> Option<()> 
     if !written {
         let _ = unlinkat(&folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
     }
+    prune(&folder, MOST);
     written.then_some(())
+}
+
+/// Removes the oldest files where there are more than `most`: programs that are updated every week leave their answers behind.
+fn prune(folder: &File, most: usize) {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd())) else { return };
+    let names: Vec<_> = entries.flatten().collect();
+    if names.len() <= most {
+        return;
+    }
+    let written = |entry: &std::fs::DirEntry| entry.metadata().and_then(|about| about.modified()).ok();
+    let mut files: Vec<_> = names.iter().map(|entry| (written(entry), entry.file_name())).collect();
+    files.sort_unstable();
+    for (_, name) in files.iter().take(files.len() - most) {
+        let _ = unlinkat(folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+    }
 }
 
 /// The folder, if nobody else can put anything into it. From here on it is this folder, whatever its name stands for.
@@ -173,6 +192,18 @@ mod tests {
         assert_eq!(first, resolve_cached(&file, &folder).unwrap());
         mark(&only_entry(&folder));
         assert!(is_marked(&resolve_cached(&file, &folder).unwrap()));
+    }
+
+    #[test]
+    fn of_too_many_answers_the_oldest_go() {
+        let folder = tempfile::tempdir().unwrap();
+        for (age, name) in ["newest", "older", "oldest"].into_iter().enumerate() {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10 - age as u64))
+                .unwrap();
+        }
+        prune(&File::open(folder.path()).unwrap(), 1);
+        assert_eq!(only_entry(folder.path()).file_name().unwrap(), "newest");
     }
 
     #[test]
