@@ -24,6 +24,9 @@ const MAX_REMEMBERED: usize = 65_536;
 /// Who uses tools: a conversation, or (where that is not known) a process.
 type Who = (Option<i64>, i64);
 
+/// What was done by whom: tool, arguments and result, in this turn.
+type Done = (Who, [Option<String>; 3], Option<i64>);
+
 /// A call whose messages come.
 struct Asked {
     id: i64,
@@ -40,8 +43,7 @@ pub(super) struct Loops {
     capture_id: String,
     calls: Bounded<i64, Who>,
     asked: Option<Asked>,
-    /// By turn, tool, arguments and result.
-    same: Bounded<(Who, [Option<String>; 3], Option<i64>), u32>,
+    same: Bounded<Done, u32>,
     /// By the tool.
     tool_errors: Bounded<(Who, Option<String>), u32>,
     /// By the agent and its process, the model and the last message.
