@@ -1,7 +1,8 @@
 //! Whether the model that answered is the one that was asked for.
 //!
 //! Providers answer a short name with the dated one behind it (`gpt-x` with `gpt-x-2026-01-31`), or the other way round, and
-//! routers put the vendor before it (`vendor/gpt-x`): neither is another model.
+//! routers put the vendor before it (`vendor/gpt-x`), Bedrock region and vendor (`eu.vendor.gpt-x-v1:0`): none of these is another
+//! model.
 
 use super::{Analyzer, Inputs, Rows, reads};
 use crate::table::Row;
@@ -37,9 +38,13 @@ fn same(asked: &str, served: &str) -> bool {
     asked.starts_with(&served) || served.starts_with(&asked)
 }
 
-/// A name without its vendor and `-latest`, in small letters.
+/// A name without its vendor and `-latest`, in small letters. A version has digits before its dot, a vendor has none.
 fn bare(name: &str) -> String {
     let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let is_word = |part: &str| part.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-');
+    let parts: Vec<&str> = name.split('.').collect();
+    let vendors = parts.iter().take(parts.len() - 1).take_while(|part| is_word(part)).count();
+    let name = parts.split_at(vendors).1.join(".");
     name.strip_suffix("-latest").map(str::to_owned).unwrap_or(name)
 }
 
@@ -54,6 +59,8 @@ mod tests {
             ("vendor/gpt-x", "gpt-x", true),
             ("sonnet-latest", "sonnet-20260101", true),
             ("models/Gem-1", "gem-1", true),
+            ("eu.vendor.gpt-4.1-v1:0", "gpt-4.1", true),
+            ("eu.vendor.gpt-4.1-v1:0", "gpt-4.2", false),
             ("big-x", "small-x", false),
         ];
         for (asked, served, expected) in cases {
