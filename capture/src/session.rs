@@ -385,10 +385,7 @@ impl Threads {
         });
         let recorder = thread::spawn({
             let events = events.clone();
-            move || {
-                yield_to_others();
-                recorder.run(&queue).inspect_err(|_| drop(events.send(Event::Failed)))
-            }
+            move || recorder.run(&queue).inspect_err(|_| drop(events.send(Event::Failed)))
         });
         Ok(Threads { batches, stop, drain, recorder })
     }
@@ -401,14 +398,6 @@ impl Threads {
         let written = join(self.recorder, "write the capture");
         written.and_then(|written| drained.map(|()| written))
     }
-}
-
-/// Compressing takes most of the capturer's time, and the queue and the ring can wait for a while: where there are not enough
-/// CPUs, this thread gets a third of what a recorded one does.
-fn yield_to_others() {
-    const NICE: i32 = 5;
-    // On Linux this is of the calling thread. SAFETY: numbers only. It may go no lower, which does no harm.
-    unsafe { libc::nice(NICE) };
 }
 
 fn join<T>(thread: JoinHandle<Result<T, Error>>, what: &'static str) -> Result<T, Error> {
