@@ -413,11 +413,11 @@ pub fn tls_hello(data: &[u8]) {
     drop(hello::parse(data));
 }
 
-/// A line for a shell: its commands hold nothing that the line does not.
+/// A line for a shell: its commands hold nothing that the line does not; what is substituted stands in the words around it, too.
 pub fn shell_line(data: &[u8]) {
     let script = String::from_utf8_lossy(data);
     let words: usize = shell::commands(&script).iter().flatten().map(String::len).sum();
-    assert!(words <= script.len());
+    assert!(words <= script.len() * (shell::MAX_DEPTH + 1));
 }
 
 /// Records, whatever they hold.
@@ -440,6 +440,13 @@ mod tests {
             parts(message::Kind::Request, b"POSTER without a line that ends", usize::MAX),
             [("Lost".to_owned(), Vec::new())]
         );
+    }
+
+    #[test]
+    fn what_is_substituted_stands_in_the_word_around_it_too() {
+        shell_line(b"cut`\xdf-c2");
+        shell_line("`".repeat(99).as_bytes());
+        shell_line("$(a ".repeat(99).as_bytes());
     }
 
     #[test]

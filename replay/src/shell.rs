@@ -8,7 +8,7 @@ use std::str::Chars;
 const MAX_SCRIPT: usize = 256 << 10;
 
 /// How deep substitutions may be nested; what is deeper is text.
-const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 8;
 
 /// A simple command.
 #[derive(Clone, Debug, Default, PartialEq)]

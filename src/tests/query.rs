@@ -150,7 +150,7 @@ fn wrong_names_are_answered_with_the_nearest() {
         &["query", "SELECT * FROM llm_call", "run.asc"],
         1,
         "",
-        "agentsight: no table `llm_call` (did you mean llm_calls?); `agentsight query --tables` lists them\n",
+        "agentsight: no table `llm_call` (did you mean llm_calls, llm_call_messages, llm_messages?); `agentsight query --tables` lists them\n",
     );
     let output = agentsight(&folder, &["query", "SELECT modle FROM llm_calls", "run.asc"]);
     let message = String::from_utf8(output.stderr).unwrap();
