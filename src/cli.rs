@@ -32,7 +32,7 @@ pub enum Verb {
     /// Ask captures with SQL
     Query(crate::query::Args),
     /// Replay captures as JSON lines, and check that they give what they should
-    Replay(crate::replay::Args),
+    Replay(Box<crate::replay::Args>),
     /// Say what a capture holds, and whether it is whole
     Info(crate::info::Args),
     /// Print the raw records of captures as JSON lines
