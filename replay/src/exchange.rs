@@ -119,8 +119,11 @@ impl Exchange {
         }
     }
 
-    /// What is wrong with its bodies, the request's first; then, with its heads.
+    /// What is wrong with its bodies, the request's first; then, with its heads. A request that was not seen is missing whole.
     pub fn body_state(&self) -> BodyState {
+        if self.request.is_none() && self.response.is_some() {
+            return BodyState::Gap;
+        }
         let unknown = [&self.request, &self.response].into_iter().flatten().any(|head| head.unknown_fields > 0);
         let states = [self.request_body.state, self.response_body.state];
         let wrong = states.into_iter().find(|state| *state != BodyState::Complete);

@@ -3,6 +3,7 @@
 
 mod common;
 
+use agentsight_formats::record::direction::RECEIVED;
 use agentsight_formats::record::{Exec, ExecArgs, Exit, Fork, kind};
 use common::*;
 use std::io::Write;
@@ -355,4 +356,13 @@ fn drops_and_damage_are_rows_and_in_the_report() {
     assert!(report.lossy());
     assert_eq!(seen.table("drops")[0]["reason"], "damage");
     assert_eq!(seen.table("captures")[0]["complete"], "Boolean(false)");
+}
+
+#[test]
+fn a_response_whose_request_was_not_seen_is_not_complete() {
+    let mut script = Script::default();
+    script.say(1, RECEIVED, &response("", b"ok"));
+    let seen = rows(&script.records);
+    let http = seen.table("http");
+    assert_eq!((http.len(), http[0]["body_state"].as_str(), http[0]["response_body"].as_str()), (1, "gap", "ok"));
 }
