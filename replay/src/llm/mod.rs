@@ -226,7 +226,11 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
         ttfc_ns: since(start_ts, answer.first_chunk_ts),
         status_code: Some(status.into()).filter(|status| *status != 0),
         error_type: errors::of_response(answer.error_type, field("x-amzn-errortype"), status),
-        finish_reason: if asks_tools { Some("tool_call") } else { finish_reason.or(failed.then_some("error")) },
+        finish_reason: if asks_tools && !failed {
+            Some("tool_call")
+        } else {
+            finish_reason.or(failed.then_some("error"))
+        },
         finish_reason_raw: answer.finish_reason_raw,
         input_tokens: usage.input,
         output_tokens: usage.output,
