@@ -150,12 +150,7 @@ fn whole(json: &Value) -> Answer {
 }
 
 fn streamed(events: &[Event]) -> Answer {
-    let mut answer = Answer::default();
-    for event in events {
-        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
-        take(&mut answer, &json, Some(event.ts));
-    }
-    answer
+    Answer::of_events(events, take)
 }
 
 /// Takes a piece of an answer, or all of it.

@@ -76,6 +76,18 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// What `take` makes of the events of a stream, each of which is a piece of JSON.
+    fn of_events(events: &[Event], take: impl Fn(&mut Answer, &Value, Option<Timestamp>)) -> Self {
+        let mut answer = Answer::default();
+        for event in events {
+            let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+            take(&mut answer, &json, Some(event.ts));
+        }
+        answer
+    }
+}
+
 /// Tokens, in the meaning of OpenTelemetry: input includes what was cached.
 #[derive(Default)]
 struct Usage {
@@ -196,7 +208,7 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     if asked.is_cut() && unnamed::any(said.iter().chain([&message])) {
         // Their keys depend on all that was said before.
         asked = Request::whole(body);
-        request = serde_json::from_slice(body).ok();
+        request = json(body);
         said = request.as_ref().map(api.messages).unwrap_or_default();
     }
     let shared = api.one_by_one && !unnamed::any(&said);
