@@ -7,6 +7,7 @@
 use crate::hex::hex;
 use crate::llm::Call;
 use crate::llm::message::{self, ToolResult};
+use crate::llm::opaque;
 use crate::signals::ToolRequested;
 use crate::table::Timestamp;
 use crate::tables::{LlmCall, ToolCall};
@@ -122,8 +123,9 @@ impl Tools {
         };
         self.answered.insert(name);
         row.result_llm_call_id = Some(llm_call_id);
-        row.result_hash = Some(sha256(&result.text));
-        row.result = Some(result.text.clone());
+        let shown = opaque::removed_from_text(&result.text).into_owned();
+        row.result_hash = Some(sha256(&shown));
+        row.result = Some(shown);
         row.is_error = result.is_error;
         row.duration_ns = row.requested_ts.zip(ts).map(|(start, end)| end.0.saturating_sub(start.0));
         row.result_ts = ts;

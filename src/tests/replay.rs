@@ -88,7 +88,7 @@ fn the_first_line_names_what_is_pinned_and_every_line_begins_with_its_table() {
     assert_eq!((&first["table"], &first["agentsight"]), (&"replay".into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!(
         (&first["format"], &first["analyzers"]["llm"], &first["prices"]["name"]),
-        (&"1.0".into(), &3.into(), &"agentsight".into())
+        (&"1.0".into(), &4.into(), &"agentsight".into())
     );
     assert!(all.lines().all(|line| line.starts_with("{\"table\":\"")));
     let tables = ["captures", "processes", "execs", "files", "connections", "http", "llm_calls", "tool_calls", "stdio"];

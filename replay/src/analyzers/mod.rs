@@ -108,7 +108,7 @@ pub static ANALYZERS: &[Entry] = &[
     stage("http", 3, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
     stage(
         "llm",
-        3,
+        4,
         "calls of models, what was said in them, and the tools they ask for",
         &[LlmCall::TABLE, LlmMessage::TABLE, LlmCallMessage::TABLE, ToolCall::TABLE],
     ),

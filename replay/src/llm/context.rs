@@ -202,12 +202,12 @@ fn row(part: &Part) -> LlmMessage {
         },
         Part::ToolResult(result) => {
             let text = canonical::result_text(&result.text);
-            let text = opaque::removed_from_text(&text).unwrap_or_else(|| text.into_owned());
+            let text = opaque::removed_from_text(&text).into_owned();
             LlmMessage { tool_call_id: result.id.clone(), ..of("tool_result", Some(text), None) }
         }
         Part::Other { kind, payload } => {
             let mut bytes = 0;
-            let payload = opaque::removed(payload, &mut bytes).to_string();
+            let payload = opaque::removed(kind, payload, &mut bytes).to_string();
             let whole = of(kind, None, Some(payload));
             if bytes == 0 { whole } else { LlmMessage { bytes: bytes as i64, est_tokens: None, ..whole } }
         }

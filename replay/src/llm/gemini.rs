@@ -10,7 +10,7 @@ use super::{Answer, Api, Usage, content_text, errors, number, text};
 use crate::event::Event;
 use crate::exchange::Exchange;
 use crate::table::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) const API: Api = Api {
     wire_api: "gemini.generate_content",
@@ -79,7 +79,7 @@ fn part(item: &Value, ts: Option<Timestamp>) -> Option<Part> {
         return Some(Part::ToolCall(ToolCall { id: id(call), name: name(call), arguments, ts, ..ToolCall::default() }));
     }
     if let Some(given) = either(item, "functionResponse", "function_response") {
-        let (text, is_error) = response(given.get("response"));
+        let (text, is_error) = result(given);
         let (id, name) = (id(given), name(given));
         return Some(Part::ToolResult(ToolResult { id, name, text, is_error, ..ToolResult::default() }));
     }
@@ -123,7 +123,16 @@ fn part(item: &Value, ts: Option<Timestamp>) -> Option<Part> {
     }
 }
 
-/// What a function gave: an object, whose `output` or `error` it is if it has one of these.
+/// What a function gave: with images and the like beside it, the JSON of both.
+fn result(given: &Value) -> (String, Option<bool>) {
+    let (text, is_error) = response(given.get("response"));
+    match given.get("parts").and_then(Value::as_array).filter(|parts| !parts.is_empty()) {
+        Some(parts) => (json!({"response": given.get("response"), "parts": parts}).to_string(), is_error),
+        None => (text, is_error),
+    }
+}
+
+/// What it says: an object, whose `output` or `error` it is if it has one of these.
 fn response(given: Option<&Value>) -> (String, Option<bool>) {
     let only = given.and_then(Value::as_object).filter(|fields| fields.len() == 1);
     let named = |name: &str| only.and_then(|fields| fields.get(name)).map(|value| content_text(Some(value)));

@@ -12,7 +12,7 @@ mod gemini;
 mod links;
 pub(crate) mod message;
 mod ollama;
-mod opaque;
+pub(crate) mod opaque;
 mod openai_chat;
 mod openai_responses;
 mod provider;

@@ -160,9 +160,9 @@ table! {
         arguments: Option<String> [otel = "gen_ai.tool.call.arguments"],
         /// SHA-256 of the arguments, hexadecimal.
         args_hash: Option<String>,
-        /// The result: text, or the JSON of its parts.
+        /// The result: text, or the JSON of its parts. Images and the like stand in it by hash, size and type.
         result: Option<String> [otel = "gen_ai.tool.call.result"],
-        /// SHA-256 of the result, hexadecimal.
+        /// SHA-256 of `result` as it stands here, hexadecimal: of an image counts what it is, not how it was written.
         result_hash: Option<String>,
         /// Whether the agent called the result an error.
         is_error: Option<bool>,

@@ -8,6 +8,7 @@ mod anthropic;
 mod bedrock;
 mod chat;
 mod gemini;
+mod images;
 mod ollama;
 
 use agentsight_formats::record::direction::{RECEIVED, SENT};
