@@ -355,7 +355,8 @@ impl<'s> Pipeline<'s> {
         call.row.proc_id = proc_id;
         call.row.attempt = exchange.attempt;
         let prices = self.output.prices();
-        call.row.cost_usd = prices.cost(&call.row, call.tier.as_deref());
+        let tier = call.tier.as_deref();
+        call.row.cost_usd = call.usage_is_final.then(|| prices.cost(&call.row, tier)).flatten();
         call.row.price_table = call.row.cost_usd.map(|_| prices.id.clone());
         self.recording.called(exchange.request.as_ref().and_then(|head| head.field("user-agent")));
         let context = self.contexts.take(&mut call, &mut self.output);

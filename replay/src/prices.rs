@@ -19,7 +19,8 @@
 //!   without a date (`-20250929`, `-2025-08-07`), `-latest` or a number of three digits (`-001`) at its end; of Claude with
 //!   `-` for `.`. Never by a part of its name.
 //! - There is no cost where the model is not in the table, where tokens are not known or of a kind that has no price, where a
-//!   call was broken off, or where another service tier was asked for or given (batch, flex, priority, fast).
+//!   call was broken off before the provider said for good what it took, or where another service tier was asked for or given
+//!   (batch, flex, priority, fast).
 //! - It is the maker's list price, whoever sells it; tools that a provider runs are not in it. What Ollama runs costs nothing
 //!   that is known here.
 
@@ -129,9 +130,10 @@ impl Prices {
         serde_json::json!({"name": self.name, "date": self.date, "sha256": self.sha256})
     }
 
-    /// What a call costs, in US dollars, as far as it is known. `tier` is the service tier that was asked for.
+    /// What a call costs, in US dollars, as far as it is known, if its usage is final. `tier` is the service tier that was
+    /// asked for.
     pub(crate) fn cost(&self, call: &LlmCall, tier: Option<&str>) -> Option<f64> {
-        if call.aborted || call.wire_api.starts_with("ollama") || !is_standard(tier) {
+        if call.wire_api.starts_with("ollama") || !is_standard(tier) {
             return None;
         }
         let names = [&call.response_model, &call.request_model];
@@ -326,7 +328,6 @@ mod tests {
             cost(LlmCall { usage_raw: Some(r#"{"service_tier":"batch"}"#.to_owned()), ..good.clone() }, None),
             None
         );
-        assert_eq!(cost(LlmCall { aborted: true, ..good.clone() }, None), None);
         assert_eq!(cost(LlmCall { output_tokens: None, ..good.clone() }, None), None);
         assert_eq!(cost(LlmCall { response_model: Some("other".to_owned()), ..good }, None), None);
     }

@@ -172,13 +172,14 @@ fn streamed(events: &[Event]) -> Answer {
     answer
 }
 
-/// The end of a message; what it says of usage replaces what its start said.
+/// The end of a message, or something on the way to it; what it says of usage replaces what was said before.
 fn take_delta(answer: &mut Answer, json: &Value) {
     if let Some(reason) = json.get("delta").and_then(|delta| delta.get("stop_reason")).and_then(text) {
         answer.finish_reason_raw = Some(reason);
     }
     if let Some(usage) = json.get("usage") {
         answer.add_usage(usage);
+        answer.usage_is_final = answer.finish_reason_raw.is_some();
     }
 }
 

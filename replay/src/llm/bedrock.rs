@@ -120,6 +120,7 @@ fn take_end(answer: &mut Answer, json: &Value) {
     answer.finish_reason_raw = json.get("stopReason").and_then(text).or(answer.finish_reason_raw.take());
     if let Some(usage) = json.get("usage") {
         answer.add_usage(usage);
+        answer.usage_is_final = true;
     }
     // The one that a prompt router chose.
     let invoked = json.pointer("/trace/promptRouter/invokedModelId").and_then(text);

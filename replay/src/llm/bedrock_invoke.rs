@@ -103,6 +103,7 @@ fn streamed(api: &Api, events: &[Event]) -> Answer {
     let mut answer = (api.streamed)(&pieces);
     // Not every API has an end of its own here; Bedrock's counts come with the last chunk.
     answer.ended |= counts.is_some();
+    answer.usage_is_final |= counts.is_some();
     answer.usage = answer.usage.or(counts);
     answer.error_type = exception.or(answer.error_type);
     answer

@@ -168,9 +168,6 @@ fn take(answer: &mut Answer, json: &Value, ts: Option<Timestamp>) {
     answer.error_type = errors::of(piece).or(answer.error_type.take());
     answer.response_model = piece.get("modelVersion").and_then(text).or(answer.response_model.take());
     answer.response_id = piece.get("responseId").and_then(text).or(answer.response_id.take());
-    if let Some(usage) = piece.get("usageMetadata") {
-        answer.add_usage(usage);
-    }
     // The prompt itself was refused.
     let refused = piece.get("promptFeedback").and_then(|feedback| feedback.get("blockReason")).and_then(text);
     let candidates = piece.get("candidates").and_then(Value::as_array).into_iter().flatten();
@@ -178,6 +175,10 @@ fn take(answer: &mut Answer, json: &Value, ts: Option<Timestamp>) {
     if let Some(reason) = candidate.get("finishReason").and_then(text).or(refused) {
         answer.finish_reason_raw = Some(reason);
         answer.ended = true;
+    }
+    if let Some(usage) = piece.get("usageMetadata") {
+        answer.add_usage(usage);
+        answer.usage_is_final = answer.ended;
     }
     let items = candidate.get("content").and_then(|content| content.get("parts")).and_then(Value::as_array);
     for part in items.into_iter().flatten().filter_map(|item| part(item, ts)) {

@@ -46,6 +46,8 @@ pub(crate) struct Call {
     session: Option<SessionId>,
     /// The service tier that is asked for, if it says.
     pub tier: Option<String>,
+    /// Whether what the provider said of usage is its last word.
+    pub usage_is_final: bool,
 }
 
 /// What an API's file finds in a response.
@@ -55,6 +57,8 @@ struct Answer {
     response_id: Option<String>,
     finish_reason_raw: Option<String>,
     usage: Option<Value>,
+    /// Of a stream: it has come to where usage is told for good. What was told before then is less than what is charged.
+    usage_is_final: bool,
     parts: Vec<Part>,
     error_type: Option<String>,
     first_chunk_ts: Option<Timestamp>,
@@ -191,7 +195,9 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let response = exchange.response.as_ref();
     let answer = match (&parsed, streamed) {
         (_, true) => (api.streamed)(before_hole(exchange)),
-        (Some(json), _) => Answer { ended: true, error_type: errors::of(json), ..(api.whole)(json) },
+        (Some(json), _) => {
+            Answer { ended: true, usage_is_final: true, error_type: errors::of(json), ..(api.whole)(json) }
+        }
         (None, _) => Answer::default(),
     };
     let usage = answer.usage.as_ref().map(api.usage).unwrap_or_default();
@@ -259,7 +265,8 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let asked = request.is_some();
     let tools = request.as_mut().and_then(tools);
     let tier = request.as_ref().and_then(|json| text(json.get("service_tier").or_else(|| json.get("speed"))?));
-    Some(Call { row, request: said, answer: message, asked, tools, session, tier })
+    let usage_is_final = answer.usage_is_final;
+    Some(Call { row, request: said, answer: message, asked, tools, session, tier, usage_is_final })
 }
 
 /// The response that a request goes on from, in place of sending the history.

@@ -133,6 +133,7 @@ fn take(answer: &mut Answer, json: &Value, ts: Option<Timestamp>) {
     }
     if json.get("done").is_some_and(|done| done == true) {
         answer.ended = true;
+        answer.usage_is_final = true;
         answer.finish_reason_raw = json.get("done_reason").and_then(text);
         let is_count = |name: &str| name.ends_with("_count") || name.ends_with("_duration");
         let counts = json.as_object().into_iter().flatten().filter(|(name, _)| is_count(name));

@@ -91,6 +91,8 @@ fn take_envelope(answer: &mut Answer, json: &Value) {
     keep(&mut answer.response_id, "id");
     if let Some(usage) = json.get("usage").filter(|usage| usage.is_object()) {
         answer.usage = Some(usage.clone());
+        // Some providers count in every chunk.
+        answer.usage_is_final = answer.finish_reason_raw.is_some();
     }
 }
 
@@ -133,13 +135,13 @@ fn streamed(events: &[Event]) -> Answer {
         if json.get("error").is_some_and(|error| !error.is_null()) {
             answer.error_type = errors::of(&json);
         }
-        take_envelope(&mut answer, &json);
-        let Some(choice) = choice(&json) else { continue };
-        if let Some(reason) = choice.get("finish_reason").and_then(text) {
+        let choice = choice(&json);
+        if let Some(reason) = choice.and_then(|choice| choice.get("finish_reason")).and_then(text) {
             answer.finish_reason_raw = Some(reason);
             calls.values_mut().for_each(|call| call.ts = Some(event.ts));
         }
-        let Some(delta) = choice.get("delta") else { continue };
+        take_envelope(&mut answer, &json);
+        let Some(delta) = choice.and_then(|choice| choice.get("delta")) else { continue };
         let mut content = Message::of_content(Role::Assistant, delta.get("content"), part).parts;
         content.extend(reasoning(delta).map(|thought| Part::Reasoning(thought.to_owned())));
         content.extend(delta.get("refusal").and_then(text).map(Part::Text));

@@ -245,6 +245,7 @@ fn streamed(events: &[Event]) -> Answer {
         if is_end(kind) {
             answer.ended = true;
             last = json.get("response").cloned();
+            answer.usage_is_final = last.as_ref().and_then(|last| last.get("usage")).is_some_and(Value::is_object);
         }
     }
     answer.parts = items.into_values().flat_map(Item::parts).collect();

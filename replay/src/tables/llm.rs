@@ -72,7 +72,7 @@ table! {
         usage_source: &'static str,
         /// What the provider itself said of usage, as JSON.
         usage_raw: Option<String>,
-        /// What its tokens cost, in US dollars, at list prices; null where the model or the tokens are not known.
+        /// What its tokens cost, in US dollars, at list prices; null where the model is not known, or the usage that the provider reported is not final: that of a stream which broke off on its way.
         cost_usd: Option<f64> [unit = "USD"],
         /// Where the price is from: name, date and hash of the table.
         price_table: Option<String>,

@@ -22,12 +22,12 @@ fn frame(kind: &str, name: &str, payload: &str) -> Vec<u8> {
     out
 }
 
-fn events(events: &[(&str, &str)]) -> Vec<u8> {
+pub fn events(events: &[(&str, &str)]) -> Vec<u8> {
     events.iter().flat_map(|(name, payload)| frame("event", name, payload)).collect()
 }
 
 /// As `/invoke-with-response-stream` has them.
-fn chunks(pieces: &[&str]) -> Vec<u8> {
+pub fn chunks(pieces: &[&str]) -> Vec<u8> {
     use base64::Engine;
     let encoded = pieces.iter().map(|piece| base64::engine::general_purpose::STANDARD.encode(piece));
     encoded.flat_map(|bytes| frame("event", "chunk", &format!(r#"{{"bytes":"{bytes}","p":"abcd"}}"#))).collect()
@@ -36,7 +36,7 @@ fn chunks(pieces: &[&str]) -> Vec<u8> {
 const FIRST: &str = r#"{"system":[{"text":"be brief"},{"cachePoint":{"type":"default"}}],"messages":[{"role":"user","content":[{"text":"look into /a"},{"image":{"format":"png","source":{"bytes":"iVBORw0KGgo="}}}]}],"inferenceConfig":{"maxTokens":9},"toolConfig":{"tools":[]}}"#;
 const SECOND: &str = r#"{"messages":[{"role":"user","content":[{"text":"look into /a"}]},{"role":"assistant","content":[{"toolUse":{"toolUseId":"tooluse_1","name":"ls","input":{"path":"/a"}}},{"toolUse":{"toolUseId":"tooluse_2","name":"now","input":{}}}]},{"role":"user","content":[{"toolResult":{"toolUseId":"tooluse_1","content":[{"text":"one\n"}],"status":"success"}},{"toolResult":{"toolUseId":"tooluse_2","content":[{"json":{"at":"noon"}}],"status":"error"}}]}]}"#;
 
-const EVENTS: [(&str, &str); 15] = [
+pub const EVENTS: [(&str, &str); 15] = [
     ("messageStart", r#"{"p":"abcdefgh","role":"assistant"}"#),
     ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"Let me look."}},"p":"ab"}"#),
     ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":"c2ln"}},"p":"ab"}"#),

@@ -7,6 +7,7 @@ mod common;
 mod anthropic;
 mod bedrock;
 mod chat;
+mod costs;
 mod gemini;
 mod images;
 mod ollama;
