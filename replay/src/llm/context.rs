@@ -17,7 +17,7 @@
 
 use super::canonical::{self, Hash, chained, role};
 use super::links::{Asked, Identity, Links, Outcome, Placed};
-use super::message::{Message, Part, Role};
+use super::message::{Message, Part, Role, Said};
 use super::{Call, opaque};
 use crate::hex::hex;
 use crate::output::Output;
@@ -54,7 +54,7 @@ impl Contexts {
         let previous = named.flatten();
         let names = tools.as_ref().map(|tools| canonical::together(tool_names(tools)));
         let offered = |payload| vec![Part::Other { kind: "tools".to_owned(), payload }];
-        let tools = tools.take().map(|payload| Message::new(Role::System, offered(payload)));
+        let tools = tools.take().map(|payload| Said::new(Message::new(Role::System, offered(payload))));
         let instructions = request.iter().take_while(|message| message.role == Role::System).count();
         let (instructions, said) = request.split_at(instructions);
         let system: Vec<_> = instructions.iter().filter_map(|message| place(message, None)).collect();
@@ -154,8 +154,8 @@ impl Contexts {
 }
 
 /// A message behind another; nothing if it says nothing.
-fn place(message: &Message, parent: Option<Hash>) -> Option<Placed<'_>> {
-    let content = canonical::content(message)?;
+fn place(message: &Said, parent: Option<Hash>) -> Option<Placed<'_>> {
+    let content = message.content()?;
     Some(Placed { message, content, hash: chained(parent, content) })
 }
 

@@ -1,9 +1,12 @@
 //! What is said to a model and by it, in one shape for every API: messages of parts. Requests and answers are taken apart once,
 //! here; tool calls, their results and the text of an answer are parts like any other.
 
+use super::canonical::{self, Hash};
 use super::{content_text, text};
 use crate::table::Timestamp;
 use serde_json::Value;
+use std::cell::OnceCell;
+use std::ops::Deref;
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,32 @@ impl Role {
 pub(crate) struct Message {
     pub role: Role,
     pub parts: Vec<Part>,
+}
+
+/// A message as it was said: it changes no more, and the hash of what it says is made once, however often it is sent again.
+#[derive(Debug)]
+pub(crate) struct Said {
+    message: Message,
+    content: OnceCell<Option<Hash>>,
+}
+
+impl Said {
+    pub fn new(message: Message) -> Self {
+        Said { message, content: OnceCell::new() }
+    }
+
+    /// What it says; nothing if it says nothing.
+    pub fn content(&self) -> Option<Hash> {
+        *self.content.get_or_init(|| canonical::content(&self.message))
+    }
+}
+
+impl Deref for Said {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
 }
 
 /// What a part of a message is.

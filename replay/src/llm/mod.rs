@@ -27,7 +27,7 @@ use crate::exchange::{Exchange, Kind};
 use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
-use message::{Message, Part, Role};
+use message::{Message, Part, Role, Said};
 use resent::{Request, Resent};
 use serde_json::Value;
 use session_id::SessionId;
@@ -37,8 +37,8 @@ use std::rc::Rc;
 pub(crate) struct Call {
     pub row: LlmCall,
     /// What the model was given, oldest first: instructions, then the conversation so far.
-    pub request: Vec<Rc<Message>>,
-    pub answer: Message,
+    pub request: Vec<Rc<Said>>,
+    pub answer: Said,
     /// Whether the request could be read.
     asked: bool,
     /// The tools that are offered, as the API has them.
@@ -219,7 +219,7 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     }
     let shared = api.one_by_one && !unnamed::any(&said);
     unnamed::give_keys(&mut said, &mut message);
-    let said: Vec<_> = said.into_iter().map(Rc::new).collect();
+    let said: Vec<_> = said.into_iter().map(|message| Rc::new(Said::new(message))).collect();
     let said = if shared { sent.all(proc_id, api.wire_api, asked, said) } else { said };
     let finish_reason = answer.finish_reason_raw.as_deref().and_then(api.finish_reason);
     // Some providers say of an answer that asks for tools that it is at its end.
@@ -266,7 +266,7 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let tools = request.as_mut().and_then(tools);
     let tier = request.as_ref().and_then(|json| text(json.get("service_tier").or_else(|| json.get("speed"))?));
     let usage_is_final = answer.usage_is_final;
-    Some(Call { row, request: said, answer: message, asked, tools, session, tier, usage_is_final })
+    Some(Call { row, request: said, answer: Said::new(message), asked, tools, session, tier, usage_is_final })
 }
 
 /// The response that a request goes on from, in place of sending the history.

@@ -6,7 +6,7 @@
 //! That makes the same messages as all of it would: in the APIs that say so ([`Api::one_by_one`](super::Api)), each item is a message
 //! of its own, whatever stands around it.
 
-use super::message::Message;
+use super::message::Said;
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ struct Known {
     /// Where its history begins, and where each item of it ends.
     history: History,
     /// Its messages, one of each item.
-    messages: Vec<Rc<Message>>,
+    messages: Vec<Rc<Said>>,
 }
 
 /// A request, without what is known of it.
@@ -42,7 +42,7 @@ pub(crate) struct Request<'b> {
     /// What is to be parsed, if it is not all of the body.
     rest: Option<Vec<u8>>,
     /// The messages of the items that were cut out, and the API that made them.
-    known: Vec<Rc<Message>>,
+    known: Vec<Rc<Said>>,
     wire_api: &'static str,
     ends: Vec<usize>,
 }
@@ -100,8 +100,8 @@ impl Resent {
         proc_id: i64,
         wire_api: &'static str,
         request: Request<'_>,
-        mut messages: Vec<Rc<Message>>,
-    ) -> Vec<Rc<Message>> {
+        mut messages: Vec<Rc<Said>>,
+    ) -> Vec<Rc<Said>> {
         let history = if request.body.len() < MIN_BODY { None } else { history(request.json()) };
         // What stands besides comes before.
         let Some((history, besides)) = history
@@ -243,6 +243,7 @@ impl<'j> Walk<'j> {
 #[cfg(test)]
 mod tests {
     use super::super::anthropic::API;
+    use super::super::message::Message;
     use super::*;
     use serde_json::Value;
 
@@ -261,7 +262,7 @@ mod tests {
         let request = resent.request(proc_id, body.as_bytes());
         let parsed = request.json().len();
         let json: Value = serde_json::from_slice(request.json()).unwrap();
-        let made = (API.messages)(&json).into_iter().map(Rc::new).collect();
+        let made = (API.messages)(&json).into_iter().map(|message| Rc::new(Said::new(message))).collect();
         let all = resent.all(proc_id, API.wire_api, request, made);
         (all.iter().map(|message| Message::clone(message)).collect(), parsed)
     }
