@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 /// Blesses or checks. Returns the exit status.
 pub fn run(args: &Args) -> Result<u8, Stop> {
-    let selection = Selection::new(args).map_err(Stop::Usage)?;
+    let selection = Selection::new(args)?;
     let chosen = selection.by_name || !args.analyzer.is_empty() || args.from.is_some() || args.to.is_some();
     let folder = args.bless.as_deref().or(args.check.as_deref());
     if folder.is_none() && (chosen || args.policy.is_some()) {

@@ -125,7 +125,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    pub fn new(args: &Args) -> Result<Self, String> {
+    pub fn new(args: &Args) -> Result<Self, Stop> {
         let mut tables: Vec<&'static TableDef> = Vec::new();
         let mut chosen = Vec::new();
         for name in &args.analyzer {
@@ -151,7 +151,7 @@ impl Selection {
             by_name: !args.table.is_empty(),
             from: args.from.clone(),
             to: args.to.clone(),
-            prices: inputs::prices(args.prices.as_deref())?,
+            prices: inputs::prices(args.prices.as_deref()).map_err(Stop::Failed)?,
         })
     }
 
@@ -177,8 +177,8 @@ impl Selection {
     }
 }
 
-fn unknown(what: &str, name: &str, near: Vec<String>) -> String {
-    format!("no {what} `{name}`{}; `agentsight replay --list` lists them", did_you_mean(&near))
+fn unknown(what: &str, name: &str, near: Vec<String>) -> Stop {
+    Stop::Usage(format!("no {what} `{name}`{}; `agentsight replay --list` lists them", did_you_mean(&near)))
 }
 
 /// Why it ended early.
@@ -227,7 +227,7 @@ fn list() -> String {
 
 /// Writes the rows. Returns whether something is missing from the captures.
 fn rows(args: &Args) -> Result<bool, Stop> {
-    let selection = Selection::new(args).map_err(Stop::Usage)?;
+    let selection = Selection::new(args)?;
     if args.policy.is_some() || args.junit.is_some() || args.sarif.is_some() {
         return Err(Stop::Usage("--policy, --junit and --sarif go with --check or --assert".to_owned()));
     }
