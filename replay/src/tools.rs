@@ -8,14 +8,33 @@ use crate::hex::hex;
 use crate::llm::Call;
 use crate::llm::message::{self, ToolResult};
 use crate::llm::opaque;
+use crate::recent::Recent;
 use crate::signals::ToolRequested;
 use crate::table::Timestamp;
 use crate::tables::{LlmCall, ToolCall};
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+/// Calls that wait for their results: so many, and so many bytes of arguments. Were there more, those that were asked for first
+/// would be told as they are: without a result, which is told by itself should it come.
+const MAX_WAITING: usize = 65_536;
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// What a call that waits takes besides its row and the texts that are counted, about.
+const OVERHEAD: usize = 256;
+
+/// Processes that wait for the result of a call of the same id.
+const MAX_SAME: usize = 16;
+
+/// Results of which is remembered that they were told, twice as many at most; agents send them again and again.
+const MAX_ANSWERED: usize = 1 << 17;
+
+/// What a call and its result are known by: a hash of the provider's id, which may be of any length.
+type Name = [u8; 32];
 
 struct Waiting {
     proc_id: i64,
+    name: Option<Name>,
     row: ToolCall,
 }
 
@@ -23,19 +42,31 @@ struct Waiting {
 pub(crate) struct Tools {
     capture_id: String,
     count: i64,
-    waiting: HashMap<Option<String>, Vec<Waiting>>,
-    answered: HashSet<String>,
+    /// By the key, and so in the order in which they were asked for.
+    waiting: BTreeMap<i64, Waiting>,
+    waiting_bytes: usize,
+    /// Those that have a name, the newest last.
+    by_name: HashMap<Name, Vec<i64>>,
+    answered: Recent<Name, ()>,
     /// What was asked for and not told yet.
     pub requested: Vec<ToolRequested>,
 }
 
 impl Tools {
     pub fn new(capture_id: String) -> Self {
-        Tools { capture_id, count: 0, waiting: HashMap::new(), answered: HashSet::new(), requested: Vec::new() }
+        Tools {
+            capture_id,
+            count: 0,
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            by_name: HashMap::new(),
+            answered: Recent::new(MAX_ANSWERED),
+            requested: Vec::new(),
+        }
     }
 
     /// Takes a call: first the results that its request carries, then what its response asks for. Returns the rows that
-    /// are whole now.
+    /// are whole now, or are not waited for any more.
     pub fn take(&mut self, call: &Call, proc_id: i64) -> Vec<ToolCall> {
         let llm_call_id = call.row.llm_call_id;
         let mut done = Vec::new();
@@ -45,7 +76,8 @@ impl Tools {
             done.extend(self.take_result(result, proc_id, llm_call_id, call.row.start_ts));
         }
         for request in call.answer.tool_calls() {
-            self.take_request(request, &call.row);
+            done.extend(self.take_request(request, &call.row));
+            done.extend(self.given_up());
         }
         for result in call.answer.tool_results() {
             done.extend(self.take_result(result, proc_id, llm_call_id, call.row.end_ts));
@@ -55,20 +87,40 @@ impl Tools {
 
     /// The calls that never got a result, in the order in which they were asked for.
     pub fn finish(&mut self) -> Vec<ToolCall> {
-        let mut rest: Vec<_> =
-            self.waiting.drain().flat_map(|(_, waiting)| waiting).map(|waiting| waiting.row).collect();
-        rest.sort_by_key(|row| row.tool_call_key);
-        rest
+        self.by_name.clear();
+        std::mem::take(&mut self.waiting).into_values().map(|waiting| waiting.row).collect()
     }
 
-    fn take_request(&mut self, request: &message::ToolCall, call: &LlmCall) {
-        let proc_id = call.proc_id;
-        let name = request.id.clone().or_else(|| request.key.clone());
-        let waiting = self.waiting.entry(name.clone()).or_default();
-        // A client that retries gets the same call again: the newer one is the one that it runs.
-        if name.is_some() {
-            waiting.retain(|old| old.proc_id != proc_id);
+    /// Those that there is no room for.
+    fn given_up(&mut self) -> Vec<ToolCall> {
+        let mut rows = Vec::new();
+        while self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
+            let Some(oldest) = self.waiting.first_key_value().map(|(key, _)| *key) else { break };
+            rows.extend(self.forget(oldest));
         }
+        rows
+    }
+
+    fn forget(&mut self, key: i64) -> Option<ToolCall> {
+        let Waiting { name, row, .. } = self.waiting.remove(&key)?;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes_of(&row));
+        if let Some(name) = name
+            && let Some(same) = self.by_name.get_mut(&name)
+        {
+            same.retain(|other| *other != key);
+            if same.is_empty() {
+                self.by_name.remove(&name);
+            }
+        }
+        Some(row)
+    }
+
+    /// Takes a request. Returns one that has the same id and has to go for it.
+    fn take_request(&mut self, request: &message::ToolCall, call: &LlmCall) -> Option<ToolCall> {
+        let proc_id = call.proc_id;
+        let name = request.id.as_deref().or(request.key.as_deref()).map(name);
+        // A client that retries gets the same call again: the newer one is the one that it runs.
+        name.and_then(|name| self.waiting_of(&name, proc_id)).map(|old| self.forget(old));
         self.count += 1;
         let row = ToolCall {
             capture_id: self.capture_id.clone(),
@@ -94,7 +146,15 @@ impl Tools {
                 arguments: request.arguments.clone(),
             });
         }
-        waiting.push(Waiting { proc_id, row });
+        let mut oldest = None;
+        if let Some(name) = name {
+            let same = self.by_name.entry(name).or_default();
+            same.push(row.tool_call_key);
+            oldest = same.first().copied().filter(|_| same.len() > MAX_SAME);
+        }
+        self.waiting_bytes += bytes_of(&row);
+        self.waiting.insert(row.tool_call_key, Waiting { proc_id, name, row });
+        self.forget(oldest?)
     }
 
     fn take_result(
@@ -105,10 +165,10 @@ impl Tools {
         ts: Option<Timestamp>,
     ) -> Option<ToolCall> {
         // A result that belongs to nothing cannot be told from itself when it is sent again.
-        let name = result.id.clone().or_else(|| result.key.clone())?;
+        let name = name(result.id.as_deref().or(result.key.as_deref())?);
         let mut row = match self.take_waiting(&name, proc_id) {
             Some(row) => row,
-            None if self.answered.contains(&name) => return None,
+            None if self.answered.get(&name).is_some() => return None,
             None => {
                 // Asked for before the capture started, or over a connection that was not seen.
                 self.count += 1;
@@ -121,7 +181,7 @@ impl Tools {
                 }
             }
         };
-        self.answered.insert(name);
+        self.answered.insert(name, ());
         row.result_llm_call_id = Some(llm_call_id);
         let shown = opaque::removed_from_text(&result.text).into_owned();
         row.result_hash = Some(sha256(&shown));
@@ -132,16 +192,27 @@ impl Tools {
         Some(row)
     }
 
-    fn take_waiting(&mut self, name: &str, proc_id: i64) -> Option<ToolCall> {
-        let key = Some(name.to_owned());
-        let waiting = self.waiting.get_mut(&key)?;
-        let index = waiting.iter().rposition(|one| one.proc_id == proc_id).or(waiting.len().checked_sub(1))?;
-        let row = waiting.remove(index).row;
-        if waiting.is_empty() {
-            self.waiting.remove(&key);
-        }
-        Some(row)
+    /// The call of this name that this process has asked for.
+    fn waiting_of(&self, name: &Name, proc_id: i64) -> Option<i64> {
+        let same = self.by_name.get(name)?.iter().copied();
+        { same }.rfind(|key| self.waiting.get(key).is_some_and(|waiting| waiting.proc_id == proc_id))
     }
+
+    fn take_waiting(&mut self, name: &Name, proc_id: i64) -> Option<ToolCall> {
+        let own = self.waiting_of(name, proc_id);
+        let key = own.or_else(|| self.by_name.get(name)?.last().copied())?;
+        self.forget(key)
+    }
+}
+
+fn name(id: &str) -> Name {
+    Sha256::digest(id).into()
+}
+
+/// What a call that waits takes of memory, about.
+fn bytes_of(row: &ToolCall) -> usize {
+    let texts = [&row.tool_call_id, &row.tool_name, &row.arguments];
+    OVERHEAD + size_of::<Waiting>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
 /// SHA-256 of a text, hexadecimal.
