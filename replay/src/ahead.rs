@@ -2,27 +2,30 @@
 //! process that reads a pipe shows itself after another has written. A first pass over the capture collects both; so the rows
 //! depend neither on when that was said nor on how the capture was cut into pieces.
 
-use agentsight_formats::record::{Body, Header, Record, direction, kind};
+use agentsight_formats::record::{Body, Header, Record, Source, direction, kind};
 use agentsight_formats::{Error, Item, Piece, Reader};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek};
 
-/// Bindings, and uses of pipes, that are kept; those after them are not known.
+/// Bindings, uses of pipes and holders of them that are kept; those after them are not known, and counted.
 const MAX_KEPT: usize = 1 << 20;
 
-/// When a process began to use an end of a pipe or socket: time, CPU, sequence; and the process.
-type Use = ((u64, u16, u32), u32);
+/// Holders of one pipe or socket that are looked at.
+const MAX_COMPARED: usize = 256;
+
+/// Who uses an end of a pipe or socket: the object, and whether by writing or by reading; when that began: time, CPU, sequence; and
+/// the process.
+type Use = ((u64, u16), (u64, u16, u32), u32);
 
 #[derive(Default)]
 pub(crate) struct Ahead {
     /// The socket of a TLS connection.
     sockets: HashMap<u64, u64>,
-    /// Who uses an end (the object, and whether by writing or by reading).
-    uses: HashMap<(u64, u16), Vec<Use>>,
-    kept_uses: usize,
-    /// Who had a pipe or socket open, and as which descriptor, when recording began.
-    holders: HashMap<u64, Vec<(u32, i32)>>,
-    kept_holders: usize,
+    uses: BTreeSet<Use>,
+    /// The pipe or socket, who had it open when recording began, and as which descriptor.
+    holders: BTreeSet<(u64, u32, i32)>,
+    /// What could not be kept, by source.
+    pub left_out: BTreeMap<&'static str, u64>,
 }
 
 impl Ahead {
@@ -53,28 +56,26 @@ impl Ahead {
 
     fn note(&mut self, record: &Record<'_>) {
         let header = record.header;
-        match record.body() {
-            Ok(Body::TlsBind(bind)) if self.sockets.len() < MAX_KEPT => {
+        let kept = match record.body() {
+            Ok(Body::TlsBind(bind)) => {
                 // Said again at the start of each segment.
-                self.sockets.entry(bind.conn_id.get()).or_insert(bind.socket_id.get());
+                let known = self.sockets.contains_key(&bind.conn_id.get());
+                let fits = known || self.sockets.len() < MAX_KEPT;
+                if fits && !known {
+                    self.sockets.insert(bind.conn_id.get(), bind.socket_id.get());
+                }
+                fits
             }
-            Ok(Body::Endpoint(end)) if self.kept_uses < MAX_KEPT => {
-                self.kept_uses += 1;
-                let uses = self.uses.entry((end.object.get(), end.direction.get())).or_default();
-                uses.push((place(header), header.tgid.get()));
+            Ok(Body::Endpoint(end)) => {
+                keep(&mut self.uses, ((end.object.get(), end.direction.get()), place(header), header.tgid.get()))
             }
-            Ok(Body::Descriptor { descriptor, target }) if self.kept_holders < MAX_KEPT => {
-                let Some(object) = inode(target) else { return };
-                self.kept_holders += 1;
-                self.holders.entry(object).or_default().push((header.tgid.get(), descriptor.fd.get()));
-            }
-            _ => {}
+            Ok(Body::Descriptor { descriptor, target }) => inode(target)
+                .is_none_or(|object| keep(&mut self.holders, (object, header.tgid.get(), descriptor.fd.get()))),
+            _ => true,
+        };
+        if !kept && let Some(source) = Source::of_kind(header.kind.get()) {
+            *self.left_out.entry(source.name()).or_default() += 1;
         }
-    }
-
-    /// To be called after the last file; of a capture that is still being written, after each piece.
-    pub fn done(&mut self) {
-        self.uses.values_mut().for_each(|uses| uses.sort_unstable());
     }
 
     /// What the bytes of a connection are known by: its socket, else itself. Both are of one series of numbers.
@@ -85,17 +86,25 @@ impl Ahead {
     /// The process that uses an end of `object`, by writing or by reading, when the record of `header` is written: the last one
     /// before it, else the first one after it.
     pub fn user(&self, object: u64, way: u16, header: &Header) -> Option<u32> {
-        let uses = self.uses.get(&(object, way))?;
-        let after = uses.partition_point(|(at, _)| *at <= place(header));
-        uses.get(after.saturating_sub(1)).map(|(_, tgid)| *tgid)
+        let end = (object, way);
+        let of_end = |found: &&Use| found.0 == end;
+        let before = self.uses.range(..=(end, place(header), u32::MAX)).next_back().filter(of_end);
+        let found = before.or_else(|| self.uses.range((end, place(header), 0)..).next().filter(of_end));
+        found.map(|(_, _, tgid)| *tgid)
     }
 
     /// The one other process that had `object` open when recording began: as the standard stream that goes this way, or at all.
     pub fn holder(&self, object: u64, way: u16, me: u32) -> Option<u32> {
-        let others = || self.holders.get(&object).into_iter().flatten().filter(|(tgid, _)| *tgid != me);
+        let of_object = || self.holders.range((object, 0, i32::MIN)..=(object, u32::MAX, i32::MAX)).take(MAX_COMPARED);
+        let others = || of_object().filter(|(_, tgid, _)| *tgid != me);
         let as_standard = |fd: i32| if way == direction::RECEIVED { fd == 0 } else { fd == 1 || fd == 2 };
-        only(others().filter(|(_, fd)| as_standard(*fd))).or_else(|| only(others()))
+        only(others().filter(|(_, _, fd)| as_standard(*fd))).or_else(|| only(others()))
     }
+}
+
+/// Adds one, if there is room. Returns whether it is there.
+fn keep<T: Ord>(all: &mut BTreeSet<T>, one: T) -> bool {
+    all.contains(&one) || all.len() < MAX_KEPT && all.insert(one)
 }
 
 fn is_wanted(kind: u16) -> bool {
@@ -107,9 +116,9 @@ fn place(header: &Header) -> (u64, u16, u32) {
 }
 
 /// The process, if it is but one.
-fn only<'a>(mut holders: impl Iterator<Item = &'a (u32, i32)>) -> Option<u32> {
-    let (first, _) = holders.next()?;
-    holders.all(|(tgid, _)| tgid == first).then_some(*first)
+fn only<'a>(mut holders: impl Iterator<Item = &'a (u64, u32, i32)>) -> Option<u32> {
+    let (_, first, _) = holders.next()?;
+    holders.all(|(_, tgid, _)| tgid == first).then_some(*first)
 }
 
 /// The number in `pipe:[4711]` or `socket:[4711]`.

@@ -13,6 +13,9 @@ const SLICE: usize = 16 << 10;
 /// Largest window of zstd, as RFC 9659 has it for content codings: 8 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
+/// Most codings of one body; each takes the memory of a decoder.
+const MAX_CODINGS: usize = 4;
+
 /// Bytes that a decoder takes besides its window, about.
 const DECODER: usize = 64 << 10;
 
@@ -137,6 +140,7 @@ impl Body {
             .split(',')
             .map(|name| name.trim().to_ascii_lowercase())
             .filter(|name| !name.is_empty() && name != "identity")
+            .take(MAX_CODINGS + 1)
             .collect();
         Body {
             codings: None,
@@ -270,6 +274,9 @@ impl Body {
 
 /// The decoders for a list of codings, in the order in which they are removed.
 fn codings(names: &[String], first_byte: u8) -> Result<Vec<Coding>, BodyState> {
+    if names.len() > MAX_CODINGS {
+        return Err(BodyState::Undecodable);
+    }
     let sink = Capped::default;
     let decoder = |name: &String| {
         Ok(match name.as_str() {
@@ -343,6 +350,15 @@ mod tests {
         let mut body = Body::new(Some("gzip, br"));
         body.push(&encoded("br", &encoded("gzip", TEXT)));
         assert_eq!(body.data, TEXT);
+    }
+
+    #[test]
+    fn a_body_of_more_codings_than_anybody_uses_is_not_decoded() {
+        let mut body = Body::new(Some(&"gzip, ".repeat(100_000)));
+        body.push(&encoded("gzip", TEXT));
+        assert!(body.held() < 1024);
+        body.finish();
+        assert_eq!((body.state, body.data), (BodyState::Undecodable, encoded("gzip", TEXT)));
     }
 
     #[test]

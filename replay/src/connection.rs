@@ -5,8 +5,9 @@
 //! on it: the two directions of AWS-LC are halves of one conversation; two objects of OpenSSL are two.
 
 use crate::conversation::Conversation;
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, End, Exchange};
 use crate::hello::Hello;
+use crate::memory::Share;
 use crate::processes::{signed, text};
 use crate::signals::Ends;
 use crate::table::Timestamp;
@@ -22,8 +23,14 @@ const UDP: u16 = 17;
 /// Results of connect that are no failure: EINPROGRESS, EALREADY, EISCONN, EINTR.
 const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
 
-/// Objects of a TLS library that may share a socket: it has one, or the next one before the last is freed.
-const MAX_CARRIERS: usize = 32;
+/// Objects of a TLS library that may share a socket: it has one, or the next one before the last is freed. Of one that had to go
+/// for others, what comes once more has bytes missing before it.
+const MAX_CARRIERS: usize = 8;
+const MAX_RAWS: usize = 64;
+
+/// Bytes of memory that a connection and its names take, and each of its raw ids and processes, about.
+const OVERHEAD: usize = 512;
+const OVERHEAD_EACH: usize = 128;
 
 /// Processes of a connection that are known; it is closed when the first of them ends.
 pub(crate) const MAX_PROCESSES: usize = 256;
@@ -93,8 +100,13 @@ pub(crate) struct Connection {
     pub row: tables::Connection,
     /// Those that had a part in it, the one that opened it first.
     pub processes: Vec<u32>,
+    /// Those that did something with it since they became the program that they are.
+    pub active: Vec<u32>,
     raws: BTreeMap<u64, Raw>,
     carriers: Vec<Carrier>,
+    /// Counts what was heard of any.
+    pub heard: u64,
+    held: Share,
     /// Its socket was seen.
     pub has_socket: bool,
     stream_socket: bool,
@@ -114,8 +126,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub fn new(row: tables::Connection) -> Self {
-        Connection { row, ..Connection::default() }
+    pub fn new(row: tables::Connection, held: Share) -> Self {
+        Connection { row, held, ..Connection::default() }
+    }
+
+    /// Whether there is room for what it holds now, besides its exchanges.
+    pub fn fits(&mut self) -> bool {
+        let carriers = self.carriers.iter().map(|carrier| size_of::<Carrier>() + carrier.http.held());
+        let each = self.raws.len() + self.processes.len() + self.active.len();
+        self.held.hold(size_of::<Connection>() + OVERHEAD + each * OVERHEAD_EACH + carriers.sum::<usize>())
     }
 
     /// Takes what was said of its socket. Returns the peer's address where it is new.
@@ -219,6 +238,9 @@ impl Connection {
         if !plain {
             self.row.tls_library = library::name(library).map(str::to_owned);
         }
+        if self.raws.len() >= MAX_RAWS && !self.raws.contains_key(&raw_id) {
+            self.raws.pop_first();
+        }
         self.raws.entry(raw_id).or_insert(Raw { tgid, next: [0; 2], base: [None; 2], of })
     }
 
@@ -252,7 +274,7 @@ impl Connection {
         if self.carriers.len() > MAX_CARRIERS {
             let mut oldest = self.carriers.remove(0);
             let mut exchanges = Vec::new();
-            oldest.http.finish(ts, false, context, &mut exchanges);
+            oldest.http.finish(ts, End::Limit, context, &mut exchanges);
             done.extend(oldest.finished(exchanges));
         }
         let at = self.carriers.iter().position(|carrier| carrier.of == of).unwrap_or_else(|| {
@@ -297,30 +319,30 @@ impl Connection {
         self.row.gap_bytes = self.row.gap_bytes.saturating_add(missing);
     }
 
-    /// Ends the conversations that match, for the connection is closed, or (`closed` is false) the capture ends.
+    /// Ends the conversations that match.
     fn finish(
         &mut self,
         matching: impl Fn(&Carrier) -> bool,
-        (ts, closed): (Timestamp, bool),
+        (ts, end): (Timestamp, End),
         context: &mut Context<'_>,
         done: &mut Vec<Finished>,
     ) {
         for mut carrier in self.carriers.extract_if(.., |carrier| matching(carrier)) {
             let mut exchanges = Vec::new();
-            carrier.http.finish(ts, closed, context, &mut exchanges);
+            carrier.http.finish(ts, end, context, &mut exchanges);
             done.extend(carrier.finished(exchanges));
         }
     }
 
     /// The object of the TLS library was freed.
     pub fn finish_object(&mut self, raw_id: u64, ts: Timestamp, context: &mut Context<'_>, done: &mut Vec<Finished>) {
-        self.finish(|carrier| carrier.of == Carrying::Object(raw_id), (ts, true), context, done);
+        self.finish(|carrier| carrier.of == Carrying::Object(raw_id), (ts, End::Closed), context, done);
         self.raws.remove(&raw_id);
     }
 
     /// The socket was closed: the objects of a TLS library may still hold what it has received.
     pub fn finish_socket(&mut self, ts: Timestamp, context: &mut Context<'_>, done: &mut Vec<Finished>) {
-        self.finish(|carrier| !matches!(carrier.of, Carrying::Object(_)), (ts, true), context, done);
+        self.finish(|carrier| !matches!(carrier.of, Carrying::Object(_)), (ts, End::Closed), context, done);
     }
 
     /// The memory of a process is gone: it has exited, or (`exited` is false) become another program, which has its sockets.
@@ -332,12 +354,12 @@ impl Connection {
         done: &mut Vec<Finished>,
     ) {
         let gone = |of: Carrying, owner: u32| owner == tgid && (exited || of != Carrying::Plain);
-        self.finish(|carrier| gone(carrier.of, carrier.tgid), (ts, true), context, done);
+        self.finish(|carrier| gone(carrier.of, carrier.tgid), (ts, End::Closed), context, done);
         self.raws.retain(|_, raw| !gone(raw.of, raw.tgid));
     }
 
-    pub fn finish_all(&mut self, ts: Timestamp, closed: bool, context: &mut Context<'_>, done: &mut Vec<Finished>) {
-        self.finish(|_| true, (ts, closed), context, done);
+    pub fn finish_all(&mut self, ts: Timestamp, end: End, context: &mut Context<'_>, done: &mut Vec<Finished>) {
+        self.finish(|_| true, (ts, end), context, done);
     }
 
     /// Whether plaintext may still come.

@@ -5,8 +5,9 @@
 
 use crate::ahead::Ahead;
 use crate::attempts::Attempts;
+use crate::bounded::stale;
 use crate::connection::{Connection, Finished, MAX_PROCESSES};
-use crate::exchange::{Context, Exchange, Kind};
+use crate::exchange::{Context, End, Exchange, Kind};
 use crate::http_rows;
 use crate::memory::Memory;
 use crate::output::Output;
@@ -19,8 +20,10 @@ use agentsight_formats::record::{self, Header, direction, socket_op};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
-/// Connections that are followed at once. Were there more, the oldest would end where it stands.
-const MAX_OPEN: usize = 131_072;
+/// Connections that are followed at once, and bytes of memory that they take besides their exchanges. Were there more, those that
+/// were not heard of for longest would end where they stand.
+const MAX_OPEN: usize = 65_536;
+const MAX_BYTES: usize = 96 << 20;
 
 /// Closed connections of which more may be heard: their TLS library holds bytes, or another process has the socket too.
 const MAX_LINGERING: usize = 1024;
@@ -37,10 +40,16 @@ pub(crate) struct Connections {
     capture_id: String,
     /// By socket, or by the id of TLS whose socket is not known: both are of one series of numbers, which grow.
     open: BTreeMap<u64, Box<Connection>>,
-    /// The connections that a process has a part in.
+    /// The connections that a process has a part in, and those among them with which it did something since its last exec.
     of_process: HashMap<u32, BTreeSet<u64>>,
+    active: HashMap<u32, BTreeSet<u64>>,
     lingering: VecDeque<u64>,
     count: i64,
+    heard: u64,
+    /// What connections take besides their exchanges.
+    room: Memory,
+    /// Those that had to make room.
+    pub given_up: u64,
     tls_rows: i64,
     http_ids: i64,
     pub attempts: Attempts,
@@ -55,8 +64,12 @@ impl Connections {
             capture_id,
             open: BTreeMap::new(),
             of_process: HashMap::new(),
+            active: HashMap::new(),
             lingering: VecDeque::new(),
             count: 0,
+            heard: 0,
+            room: Memory::new(MAX_BYTES),
+            given_up: 0,
             tls_rows: 0,
             http_ids: 0,
             attempts: Attempts::default(),
@@ -75,7 +88,7 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let key = socket.socket_id.get();
-        let mut connection = self.take(key, socket.header.tgid.get(), (proc_id, ts), wanted, output);
+        let mut connection = self.take(key, socket.header.tgid.get(), (proc_id, ts));
         let new_peer = connection.socket(socket, path, ts);
         if output.wants(Ends::TABLE) {
             connection.ends(proc_id).iter().for_each(|ends| output.tell(ends));
@@ -86,8 +99,7 @@ impl Connections {
             connection.looked_up = name_of(connection.row.proc_id, address).map(str::to_owned);
         }
         if socket.op.get() != socket_op::CLOSE {
-            self.open.insert(key, connection);
-            return;
+            return self.put_back(key, connection, ts, wanted, output);
         }
         self.conversations(&mut connection, wanted, output, |connection, context, done| {
             connection.finish_socket(ts, context, done)
@@ -95,7 +107,7 @@ impl Connections {
         if connection.has_streams() {
             self.linger(key, connection, ts, wanted, output);
         } else {
-            self.end(key, connection, ts, wanted, output);
+            self.end(key, connection, (ts, End::Capture), wanted, output);
         }
     }
 
@@ -108,13 +120,13 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let key = data.socket_id.get();
-        let mut connection = self.take(key, data.header.tgid.get(), (proc_id, ts), wanted, output);
+        let mut connection = self.take(key, data.header.tgid.get(), (proc_id, ts));
         if data.content.get() == record::socket_content::TLS_HELLO {
             connection.hello(hello::parse(bytes));
         } else {
             connection.datagram(data);
         }
-        self.open.insert(key, connection);
+        self.put_back(key, connection, ts, wanted, output);
     }
 
     /// Takes a piece of plaintext.
@@ -130,7 +142,7 @@ impl Connections {
         let tgid = header.tgid.get();
         let received = tls.direction.get() == direction::RECEIVED;
         let side = usize::from(received);
-        let mut connection = self.take(key, tgid, (proc_id, ts), wanted, output);
+        let mut connection = self.take(key, tgid, (proc_id, ts));
         let placed = connection.place(tls, tgid, side, data.len());
         self.tls_rows += 1;
         if output.wants(tables::TlsData::TABLE) {
@@ -155,7 +167,7 @@ impl Connections {
                 connection.carry((&placed, data, len), (tgid, proc_id, side, ts), context, done);
             });
         }
-        self.open.insert(key, connection);
+        self.put_back(key, connection, ts, wanted, output);
     }
 
     /// A connection that was open when a segment started.
@@ -168,9 +180,9 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let (key, tgid) = (ahead.socket_of(record.conn_id.get()), record.header.tgid.get());
-        let mut connection = self.take(key, tgid, (proc_id, opened), wanted, output);
+        let mut connection = self.take(key, tgid, (proc_id, opened));
         connection.snapshot(record, tgid);
-        self.open.insert(key, connection);
+        self.put_back(key, connection, opened, wanted, output);
     }
 
     /// An object of a TLS library was freed.
@@ -184,21 +196,25 @@ impl Connections {
             self.open.insert(key, connection);
         } else {
             connection.row.closed_at.get_or_insert(ts);
-            self.end(key, connection, ts, wanted, output);
+            self.end(key, connection, (ts, End::Capture), wanted, output);
         }
     }
 
     /// The process is gone, or (`exited` is false) has become another program.
     pub fn close_all_of(&mut self, tgid: u32, ts: Timestamp, exited: bool, wanted: &Wanted, output: &mut Output<'_>) {
-        for key in self.of_process.get(&tgid).cloned().unwrap_or_default() {
+        let active = self.active.remove(&tgid).unwrap_or_default();
+        // What it has not touched since it became another program then, is as that has left it.
+        let keys = if exited { self.of_process.remove(&tgid).unwrap_or_default() } else { active };
+        for key in keys {
             let Some(mut connection) = self.open.remove(&key) else { continue };
+            connection.active.retain(|active| *active != tgid);
             self.conversations(&mut connection, wanted, output, |connection, context, done| {
                 connection.finish_process(tgid, (ts, exited), context, done)
             });
             let owned = connection.processes.first() == Some(&tgid) && connection.row.closed_at.is_none();
             if owned && !connection.has_socket {
                 connection.row.closed_at = Some(ts);
-                self.end(key, connection, ts, wanted, output);
+                self.end(key, connection, (ts, End::Capture), wanted, output);
             } else if owned && exited {
                 // Should another process have the socket too, its end is told later.
                 connection.row.closed_at = Some(ts);
@@ -207,49 +223,58 @@ impl Connections {
                 self.open.insert(key, connection);
             }
         }
-        if exited {
-            self.of_process.remove(&tgid);
-        }
     }
 
     /// The capture ends.
     pub fn finish(&mut self, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
         let mut rest: Vec<_> = std::mem::take(&mut self.open).into_iter().collect();
         rest.sort_by_key(|(_, connection)| connection.row.conn_id);
-        rest.into_iter().for_each(|(key, connection)| self.end(key, connection, ts, wanted, output));
+        rest.into_iter().for_each(|(key, connection)| self.end(key, connection, (ts, End::Capture), wanted, output));
     }
 
     /// Takes out a connection to work on it; a new one if it is not known.
-    fn take(
-        &mut self,
-        key: u64,
-        tgid: u32,
-        (proc_id, ts): (i64, Timestamp),
-        wanted: &Wanted,
-        output: &mut Output<'_>,
-    ) -> Box<Connection> {
-        let known = self.open.remove(&key);
-        if known.is_none()
-            && self.open.len() >= MAX_OPEN
-            && let Some((key, oldest)) = self.open.pop_first()
-        {
-            self.end(key, oldest, ts, wanted, output);
-        }
-        let mut connection = known.unwrap_or_else(|| {
+    fn take(&mut self, key: u64, tgid: u32, (proc_id, ts): (i64, Timestamp)) -> Box<Connection> {
+        let mut connection = self.open.remove(&key).unwrap_or_else(|| {
             self.count += 1;
-            Box::new(Connection::new(tables::Connection {
+            let row = tables::Connection {
                 capture_id: self.capture_id.clone(),
                 conn_id: self.count,
                 proc_id,
                 opened_at: ts,
                 ..tables::Connection::default()
-            }))
+            };
+            Box::new(Connection::new(row, self.room.share()))
         });
-        if connection.processes.len() < MAX_PROCESSES && !connection.processes.contains(&tgid) {
-            connection.processes.push(tgid);
-            self.of_process.entry(tgid).or_default().insert(key);
+        self.heard += 1;
+        connection.heard = self.heard;
+        for (known, of) in
+            [(&mut connection.processes, &mut self.of_process), (&mut connection.active, &mut self.active)]
+        {
+            if known.len() < MAX_PROCESSES && !known.contains(&tgid) {
+                known.push(tgid);
+                of.entry(tgid).or_default().insert(key);
+            }
         }
         connection
+    }
+
+    /// Puts a connection back that was worked on. Half of the others end if there is no room for it.
+    fn put_back(
+        &mut self,
+        key: u64,
+        mut connection: Box<Connection>,
+        ts: Timestamp,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
+        if (!connection.fits() || self.open.len() >= MAX_OPEN)
+            && let Some(stale) = stale(self.open.values().map(|connection| connection.heard))
+        {
+            let gone: Vec<_> = self.open.extract_if(.., |_, connection| connection.heard <= stale).collect();
+            self.given_up += gone.len() as u64;
+            gone.into_iter().for_each(|(key, connection)| self.end(key, connection, (ts, End::Limit), wanted, output));
+        }
+        self.open.insert(key, connection);
     }
 
     /// Keeps a closed connection a while.
@@ -267,7 +292,7 @@ impl Connections {
             && let Some(key) = self.lingering.pop_front()
             && let Some(oldest) = self.open.remove(&key)
         {
-            self.end(key, oldest, ts, wanted, output);
+            self.end(key, oldest, (ts, End::Limit), wanted, output);
         }
     }
 
@@ -275,19 +300,16 @@ impl Connections {
         &mut self,
         key: u64,
         mut connection: Box<Connection>,
-        ts: Timestamp,
+        (ts, end): (Timestamp, End),
         wanted: &Wanted,
         output: &mut Output<'_>,
     ) {
-        let closed = connection.row.closed_at.is_some();
+        let end = if connection.row.closed_at.is_some() { End::Closed } else { end };
         self.conversations(&mut connection, wanted, output, |connection, context, done| {
-            connection.finish_all(ts, closed, context, done)
+            connection.finish_all(ts, end, context, done)
         });
-        for tgid in &connection.processes {
-            if let Some(keys) = self.of_process.get_mut(tgid) {
-                keys.remove(&key);
-            }
-        }
+        forget(&mut self.of_process, &connection.processes, key);
+        forget(&mut self.active, &connection.active, key);
         if let Some(row) = connection.into_row() {
             output.row(&row);
         }
@@ -329,6 +351,18 @@ impl Connections {
                 http_rows::exchange(&connection.row, (scheme, proc_id), &mut exchange, output);
             }
             self.done.push(Done { exchange, proc_id });
+        }
+    }
+}
+
+/// A connection is over: processes have no part in it any more.
+fn forget(of_process: &mut HashMap<u32, BTreeSet<u64>>, processes: &[u32], key: u64) {
+    for tgid in processes {
+        if let Some(keys) = of_process.get_mut(tgid) {
+            keys.remove(&key);
+            if keys.is_empty() {
+                of_process.remove(tgid);
+            }
         }
     }
 }

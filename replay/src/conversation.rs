@@ -3,7 +3,7 @@
 //! HTTP/1 shows itself by the start of a message, HTTP/2 by its preface or, on a connection that is first seen in the middle,
 //! by its frames. Until either does, a connection may be anything.
 
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, End, Exchange};
 use crate::table::Timestamp;
 use crate::{http1, http2, websocket};
 
@@ -75,14 +75,20 @@ impl Conversation {
         self.http2.get_or_insert_default().gap(side, ts, len, context, done);
     }
 
-    /// The connection ends, or (`closed` is false) the capture does.
-    pub fn finish(&mut self, ts: Timestamp, closed: bool, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
+    /// Bytes of memory that it takes besides its exchanges.
+    pub fn held(&self) -> usize {
+        let http2 = self.http2.as_ref().map_or(0, |http2| http2.held());
+        http2 + self.http1.held() + self.websocket.as_ref().map_or(0, |websocket| websocket.held())
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&mut self, ts: Timestamp, end: End, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
         if let Some(websocket) = &mut self.websocket {
-            return websocket.finish(ts, closed, done);
+            return websocket.finish(ts, end, done);
         }
-        self.http1.finish(ts, closed, context, done);
+        self.http1.finish(ts, end, context, done);
         if let Some(http2) = &mut self.http2 {
-            http2.finish(closed, done);
+            http2.finish(end, done);
         }
     }
 }

@@ -54,3 +54,10 @@ pub(crate) struct Event {
     pub name: Option<String>,
     pub data: String,
 }
+
+impl Event {
+    /// Bytes of memory that it takes.
+    pub fn size(&self) -> usize {
+        size_of::<Event>() + self.name.as_ref().map_or(0, String::len) + self.data.len()
+    }
+}

@@ -7,6 +7,37 @@ use crate::llm;
 use crate::memory::{Memory, Share};
 use crate::message::Head;
 use crate::table::Timestamp;
+use std::rc::Rc;
+
+/// Decoded bytes in which events are looked for at once: as many as can be made of them are kept before it is known whether there
+/// is room.
+const SLICE: usize = 64 << 10;
+
+/// Longest target of a request that is kept where there is no room for its head.
+const MAX_TARGET: usize = 1024;
+
+/// Why nothing more comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The connection is closed.
+    Closed,
+    /// The capture ends.
+    Capture,
+    /// There is no room for more connections.
+    Limit,
+}
+
+impl End {
+    /// What an exchange that was open ends with.
+    pub fn of(self, exchange: &Exchange) -> &'static str {
+        match (self, &exchange.response) {
+            (End::Capture, _) => "capture_end",
+            (End::Limit, _) => "limit",
+            (End::Closed, None) => "no_response",
+            (End::Closed, Some(_)) => "close",
+        }
+    }
+}
 
 /// What an exchange stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,8 +61,9 @@ pub(crate) struct Exchange {
     pub http_id: i64,
     /// Number on the connection, from 1; of HTTP/2, that of its stream.
     pub stream_id: i64,
-    pub request: Option<Head>,
-    pub response: Option<Head>,
+    /// Messages of a WebSocket share those of the exchange that agreed on it.
+    pub request: Option<Rc<Head>>,
+    pub response: Option<Rc<Head>>,
     pub request_body: Body,
     pub response_body: Body,
     pub request_done: bool,
@@ -45,7 +77,7 @@ pub(crate) struct Exchange {
     /// The events of a streamed response.
     pub events: Vec<Event>,
     stream: Stream,
-    /// Bytes of its heads and events.
+    /// Bytes of its heads and events, and of itself.
     beside: usize,
     memory: Share,
 }
@@ -68,7 +100,7 @@ impl Exchange {
             attempt: 1,
             events: Vec::new(),
             stream: Stream::none(),
-            beside: 0,
+            beside: size_of::<Exchange>(),
             memory,
         }
     }
@@ -80,7 +112,9 @@ impl Exchange {
 
     /// The piece as the start of a request with its response.
     pub fn into_call(self) -> Self {
-        Exchange { kind: Kind::OverWebSocket, end_ts: None, end_reason: "response", ..self }
+        let heads = [&self.request, &self.response].into_iter().flatten().map(|head| head.size());
+        let beside = self.beside + heads.sum::<usize>();
+        Exchange { kind: Kind::OverWebSocket, end_ts: None, end_reason: "response", beside, ..self }
     }
 
     /// Another share of the memory that it takes part in.
@@ -90,30 +124,37 @@ impl Exchange {
 
     /// Whether there is room for what it holds now.
     fn fits(&mut self) -> bool {
-        self.memory.hold(self.request_body.held() + self.response_body.held() + self.beside)
+        self.memory.hold(self.bodies() + self.stream.held() + self.beside)
     }
 
-    /// The head, without its fields if there is no room for them.
-    fn within(&mut self, mut head: Head) -> Head {
+    fn bodies(&self) -> usize {
+        self.request_body.held() + self.response_body.held()
+    }
+
+    /// The head, without its fields (and a target that is longer than one is) if there is no room for them.
+    fn within(&mut self, mut head: Head) -> Rc<Head> {
         self.beside += head.size();
         if !self.fits() {
             self.beside -= head.size();
             let fields = u32::try_from(head.fields.len()).unwrap_or(u32::MAX);
             head.unknown_fields = head.unknown_fields.saturating_add(fields);
             head.fields = Vec::new();
+            if head.target.len() > MAX_TARGET {
+                head.target = String::new();
+            }
             self.beside += head.size();
             self.fits();
         }
-        head
+        Rc::new(head)
     }
 
     /// Adds an event, if there is room for it.
     pub fn add(&mut self, event: Event) {
-        self.beside += size_of::<Event>() + event.data.len();
+        self.beside += event.size();
         if self.fits() {
             self.events.push(event);
         } else {
-            self.beside -= size_of::<Event>() + event.data.len();
+            self.beside -= event.size();
             self.response_body.fail(BodyState::TooLarge);
             self.fits();
         }
@@ -157,7 +198,7 @@ impl Exchange {
 
     pub fn begin_response(&mut self, head: Head) {
         self.response_body = body(&head);
-        self.stream = Stream::of(self.request.as_ref(), &head);
+        self.stream = Stream::of(self.request.as_deref(), &head);
         self.response = Some(self.within(head));
     }
 
@@ -169,21 +210,34 @@ impl Exchange {
     pub fn take_response_body(&mut self, ts: Timestamp, bytes: &[u8], keep: bool) {
         self.end_ts = Some(ts);
         let before = self.response_body.data.len();
-        let decoded = self.response_body.push(bytes);
-        let events = self.events.len();
-        self.stream.push(ts, decoded, &mut self.events);
-        let new = self.events.get(events..).unwrap_or_default();
-        let new: usize = new.iter().map(|event| size_of::<Event>() + event.data.len()).sum();
-        self.beside += new;
+        self.response_body.push(bytes);
+        let (events, beside) = (self.events.len(), self.beside);
+        let all_seen = self.look_for_events(ts, before);
         if !keep {
             self.response_body.data.clear();
         }
-        if !self.fits() {
+        if !self.fits() || !all_seen {
             self.response_body.give_up(before);
             self.events.truncate(events);
-            self.beside -= new;
+            self.stream.gap();
+            self.beside = beside;
             self.fits();
         }
+    }
+
+    /// Looks for events in what the response decodes to from an offset on. Returns whether there is room for them.
+    fn look_for_events(&mut self, ts: Timestamp, from: usize) -> bool {
+        let bodies = self.bodies();
+        let decoded = self.response_body.data.get(from..).unwrap_or_default();
+        for piece in decoded.chunks(SLICE) {
+            let known = self.events.len();
+            self.stream.push(ts, piece, &mut self.events);
+            self.beside += self.events.get(known..).unwrap_or_default().iter().map(Event::size).sum::<usize>();
+            if !self.memory.hold(bodies + self.stream.held() + self.beside) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Bytes of the response are missing.

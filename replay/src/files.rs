@@ -7,8 +7,10 @@ use crate::table::Timestamp;
 use crate::{errno, flags, paths, sensitive, tables};
 use agentsight_formats::record::{self, CAPTURER_CPU, file_op, flag};
 
-/// Open files that are remembered: as many as the kernel side does.
+/// Open files that are remembered: as many as the kernel side does; and bytes of their paths. What is done with one that is not
+/// has no path.
 const MAX_OPEN: usize = 65536;
+const MAX_BYTES: usize = 32 << 20;
 
 /// A record's paths, each after the folder that it is relative to.
 pub(crate) struct Paths<'a> {
@@ -23,11 +25,13 @@ pub(crate) struct Files {
     /// Architecture of the recorded machine: it numbers some flags in its own way.
     arch: String,
     paths: Bounded<u64, String>,
+    /// Those whose paths had to be forgotten.
+    pub forgotten: u64,
 }
 
 impl Files {
     pub fn new(capture_id: String, arch: String) -> Self {
-        Files { capture_id, arch, paths: Bounded::new(MAX_OPEN) }
+        Files { capture_id, arch, paths: Bounded::of_bytes(MAX_OPEN, MAX_BYTES), forgotten: 0 }
     }
 
     /// Takes a record; the row, unless it only says again what is open.
@@ -47,7 +51,12 @@ impl Files {
         };
         let mut path = named(paths.base, paths.path);
         match (op, id) {
-            (file_op::OPEN, Some(id)) => drop(path.clone().map(|path| self.paths.insert(id, path))),
+            (file_op::OPEN, Some(id)) => {
+                if let Some(path) = path.clone() {
+                    let bytes = path.len();
+                    self.forgotten += self.paths.insert_bytes(id, path, bytes).len() as u64;
+                }
+            }
             (file_op::CLOSE, Some(id)) => path = self.paths.remove(&id),
             // What a link says is relative to the link, and text.
             (file_op::SYMLINK, _) => path = Some(text(paths.path)).filter(|path| !path.is_empty()),

@@ -4,7 +4,7 @@
 use crate::body::Body;
 use crate::conversation::Conversation;
 use crate::event::{Event, Framing};
-use crate::exchange::{Context, Exchange, Kind};
+use crate::exchange::{Context, End, Exchange, Kind};
 use crate::framing::Stream;
 use crate::llm::{self, resent::Resent, sessions::Sessions};
 use crate::memory::{Memory, Share};
@@ -16,6 +16,7 @@ use agentsight_formats::record::{Header, records};
 use agentsight_formats::{Clocks, Head as FileHead, Metadata, Reader, Writer};
 use std::io::Cursor;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use zerocopy::IntoBytes;
 
 /// A sink that wants everything and looks at every cell.
@@ -102,7 +103,7 @@ pub fn encode(side: usize, mut bytes: &[u8], out: &mut Vec<u8>) {
 /// What exchanges say, apart from when.
 fn told(done: &[Exchange]) -> Vec<String> {
     let one = |exchange: &Exchange| {
-        let head = |head: &Option<Head>| head.as_ref().map(|head| Head { ts: Timestamp(0), ..head.clone() });
+        let head = |head: &Option<Rc<Head>>| head.as_deref().map(|head| Head { ts: Timestamp(0), ..head.clone() });
         let events = exchange.events.iter().map(|event| (&event.name, &event.data, event.sent));
         format!(
             "{:?} {} {:?} {:?} {:?} {:?} {} {:?} {:?}",
@@ -142,7 +143,7 @@ pub fn conversation(data: &[u8]) {
         |(http, ids, done), side, ts, missing| http.gap(side, ts, missing, &mut context(ids), done),
     );
     let (mut connection, mut ids, mut done) = all;
-    connection.finish(Timestamp(0), true, &mut context(&mut ids), &mut done);
+    connection.finish(Timestamp(0), End::Closed, &mut context(&mut ids), &mut done);
     let (mut sessions, mut resent) = (Sessions::default(), Resent::default());
     for exchange in done {
         match exchange.kind {
@@ -180,7 +181,7 @@ pub fn http1(data: &[u8]) {
         |(http, ids, done), side, ts, bytes| http.push(side, ts, bytes, &mut context(ids), done),
         |(http, ids, done), side, ts, missing| http.gap(side, ts, missing, &mut context(ids), done),
     );
-    all.0.finish(Timestamp(0), true, &mut context(&mut all.1), &mut all.2);
+    all.0.finish(Timestamp(0), End::Closed, &mut context(&mut all.1), &mut all.2);
     for (side, kind) in [message::Kind::Request, message::Kind::Response].into_iter().enumerate() {
         let bytes = stream(data, side);
         let whole = parts(kind, &bytes, usize::MAX);
@@ -223,7 +224,7 @@ pub fn http2(data: &[u8]) {
         |(http, ids, done), side, ts, bytes| http.push(side, ts, bytes, &mut context(ids), done),
         |(http, ids, done), side, ts, missing| http.gap(side, ts, missing, &mut context(ids), done),
     );
-    all.0.finish(true, &mut all.2);
+    all.0.finish(End::Closed, &mut all.2);
     http2::fuzz::frames(&stream(data, 0));
     http2::fuzz::frames(&stream(data, 1));
 }
@@ -262,7 +263,7 @@ pub fn websocket(data: &[u8]) {
             }
             bytes.chunks(cut).for_each(|piece| connection.push(side, ts, piece, &mut done));
         }
-        connection.finish(Timestamp(0), true, &mut done);
+        connection.finish(Timestamp(0), End::Closed, &mut done);
         told(&done)
     };
     run(usize::MAX, true);
@@ -392,7 +393,7 @@ pub fn sessions(data: &[u8]) {
         let (sent, text) = line.strip_prefix(b">").map_or((false, line), |line| (true, line));
         let mut piece =
             Exchange::piece(1, if text.is_empty() { Kind::Missing } else { Kind::Message }, Share::default());
-        piece.request = Some(Head { target: "/v1/responses".to_owned(), ..Head::default() });
+        piece.request = Some(Rc::new(Head { target: "/v1/responses".to_owned(), ..Head::default() }));
         let data = String::from_utf8_lossy(text).into_owned();
         let ts = Timestamp(idx as i64);
         piece.events.push(Event { idx: idx as i64, ts, framing: Framing::WebSocket, sent, name: None, data });

@@ -1,14 +1,16 @@
 //! Pairs the requests and responses of one HTTP/1 connection into exchanges.
 
 use crate::body::BodyState;
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, End, Exchange};
 use crate::message::{Head, Kind, Parser, Part};
 use crate::table::Timestamp;
 use crate::websocket;
 use std::collections::VecDeque;
 
-/// Requests that may wait for their responses, and responses that may be open; no client sends that many ahead.
+/// Requests that may wait for their responses, and responses that may be open; no client sends that many ahead. Fewer if all
+/// connections together hold more than there is room for.
 const MAX_OPEN: usize = 1024;
+const MAX_OPEN_WITHOUT_ROOM: usize = 4;
 
 /// One HTTP/1 connection.
 #[derive(Default)]
@@ -78,8 +80,14 @@ impl Connection {
         self.take(side, ts, parts, context, done);
     }
 
-    /// The connection ends, or (`closed` is false) the capture does.
-    pub fn finish(&mut self, ts: Timestamp, closed: bool, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
+    /// Bytes of memory that it takes besides its exchanges.
+    pub fn held(&self) -> usize {
+        self.undecided.iter().map(Vec::len).sum::<usize>()
+            + self.sides.iter().flatten().map(Parser::held).sum::<usize>()
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&mut self, ts: Timestamp, end: End, context: &mut Context<'_>, done: &mut Vec<Exchange>) {
         for side in 0..2 {
             let mut parts = Vec::new();
             if let Some(parser) = &mut self.sides[side] {
@@ -88,11 +96,7 @@ impl Connection {
             self.take(side, ts, parts, context, done);
         }
         while let Some(mut exchange) = self.open.pop_front() {
-            exchange.break_off(match (closed, &exchange.response) {
-                (false, _) => "capture_end",
-                (true, None) => "no_response",
-                (true, Some(_)) => "close",
-            });
+            exchange.break_off(end.of(&exchange));
             done.push(exchange.finished());
         }
     }
@@ -120,7 +124,8 @@ impl Connection {
             }
         }
         loop {
-            let too_many = self.open.len() > MAX_OPEN;
+            let most = if context.memory.is_full() { MAX_OPEN_WITHOUT_ROOM } else { MAX_OPEN };
+            let too_many = self.open.len() > most;
             let Some(exchange) = self.open.front_mut() else { break };
             if !(exchange.request_done && exchange.response_done) {
                 if !too_many {

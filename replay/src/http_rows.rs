@@ -37,7 +37,7 @@ pub(crate) fn exchange(
     exchange: &mut Exchange,
     output: &mut Output<'_>,
 ) {
-    let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
+    let (request, response) = (exchange.request.as_deref(), exchange.response.as_deref());
     let (path, query) = request.map(|head| split_target(&head.target)).unwrap_or_default();
     let method = request.map(|head| head.method.clone()).filter(|method| !method.is_empty());
     let field = |head: Option<&crate::message::Head>, name| head.and_then(|head| head.field(name)).map(str::to_owned);

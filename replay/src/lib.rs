@@ -10,6 +10,7 @@ mod attempts;
 mod body;
 mod bounded;
 pub mod check;
+mod clock;
 mod connection;
 mod connections;
 mod conversation;

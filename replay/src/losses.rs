@@ -1,6 +1,6 @@
 //! What is missing from a recording: the table `drops`, and the report.
 
-use crate::pipeline::WallClock;
+use crate::clock::WallClock;
 use crate::processes::signed;
 use crate::table::Timestamp;
 use crate::{Report, tables};
@@ -15,6 +15,8 @@ pub(crate) struct Losses {
     counters: BTreeMap<(u16, u16, u16), (u64, u64)>,
     /// Records of this piece that are too short for their kind, by source.
     malformed: BTreeMap<Option<&'static str>, u64>,
+    /// What more had to be remembered of than there is room for, by source: since the last checkpoint, and in this file.
+    beyond: [BTreeMap<&'static str, u64>; 2],
     /// Of this file.
     report: Report,
     /// Of the whole recording.
@@ -37,6 +39,13 @@ impl Losses {
         }
     }
 
+    /// There was no room to remember so many of a source any longer. What they are goes on without that.
+    pub fn beyond(&mut self, source: &'static str, count: u64) {
+        for counts in self.beyond.iter_mut().filter(|_| count > 0) {
+            *counts.entry(source).or_default() += count;
+        }
+    }
+
     /// A piece is read; `since` are the clocks of the checkpoint before it.
     pub fn piece(
         &mut self,
@@ -55,6 +64,7 @@ impl Losses {
                 ..self.row("malformed", span)
             });
         }
+        rows.extend(self.forgotten(span));
         for counter in counters {
             let key = (counter.source.get(), counter.cpu.get(), counter.reason.get());
             let now = (counter.records.get(), counter.bytes.get());
@@ -74,6 +84,17 @@ impl Losses {
             });
         }
         rows
+    }
+
+    /// Tells what had to be forgotten in this time.
+    pub fn forgotten(&mut self, span: (Timestamp, Option<Timestamp>)) -> Vec<tables::Dropped> {
+        let since = std::mem::take(&mut self.beyond[0]);
+        let row = |(source, count): (&str, u64)| tables::Dropped {
+            source: Some(source.to_owned()),
+            records: Some(signed(count)),
+            ..self.row("limit", span)
+        };
+        since.into_iter().map(row).collect()
     }
 
     pub fn damaged(&mut self, damage: &Damage, last: Clocks, clock: WallClock) -> tables::Dropped {
@@ -99,6 +120,12 @@ impl Losses {
         self.report.dropped_records = self.counters.values().map(|(records, _)| records).sum();
         self.dropped += self.report.dropped_records;
         self.counters.clear();
+        let [_, in_file] = &mut self.beyond;
+        for (source, count) in std::mem::take(in_file) {
+            self.report
+                .damage
+                .push(format!("source {source} has more open at once than there is room for: {count} were given up"));
+        }
         std::mem::take(&mut self.report)
     }
 }

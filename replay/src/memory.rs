@@ -1,15 +1,24 @@
 //! How much of a recording is held at once: the bodies, heads and events of exchanges that have not ended, of all connections
-//! together. Whoever would take more than there is room for keeps no more, and says so.
+//! together; likewise, what else may be of any size. Whoever would take more than there is room for keeps no more, and says so.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Most bytes that are held: as many as the largest body.
+/// Most bytes that are held of exchanges: as many as the largest body.
 pub(crate) const MAX_HELD: usize = crate::body::MAX_BODY;
 
 /// What is held by all.
-#[derive(Clone, Default)]
-pub(crate) struct Memory(Rc<Cell<usize>>);
+#[derive(Clone)]
+pub(crate) struct Memory {
+    held: Rc<Cell<usize>>,
+    most: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::new(MAX_HELD)
+    }
+}
 
 /// What one of them holds. It is given back when this goes.
 #[derive(Default)]
@@ -19,6 +28,16 @@ pub(crate) struct Share {
 }
 
 impl Memory {
+    /// With room for so many bytes.
+    pub fn new(most: usize) -> Self {
+        Memory { held: Rc::default(), most }
+    }
+
+    /// Whether more is held than there is room for.
+    pub fn is_full(&self) -> bool {
+        self.held.get() > self.most
+    }
+
     pub fn share(&self) -> Share {
         Share { memory: self.clone(), bytes: 0 }
     }
@@ -27,10 +46,10 @@ impl Memory {
 impl Share {
     /// Says how many bytes are held now. Returns whether there is room for them; they are counted all the same.
     pub fn hold(&mut self, bytes: usize) -> bool {
-        let held = &self.memory.0;
+        let Memory { held, most } = &self.memory;
         held.set(held.get().saturating_sub(self.bytes).saturating_add(bytes));
         self.bytes = bytes;
-        held.get() <= MAX_HELD
+        held.get() <= *most
     }
 
     /// Another one of the same memory.

@@ -136,6 +136,11 @@ impl Parser {
         self.kind
     }
 
+    /// Bytes of memory that it takes.
+    pub fn held(&self) -> usize {
+        self.buffer.len() + self.methods.len() * 2 * size_of::<String>()
+    }
+
     /// Takes bytes that the program transferred at once.
     pub fn push<'a>(&mut self, ts: Timestamp, bytes: &'a [u8], parts: &mut Vec<Part<'a>>) {
         if self.state == State::Lost {

@@ -2,6 +2,7 @@
 //! out of the connections; every finished row goes to the sink. Stages that feed no wanted table do not run.
 
 use crate::ahead::Ahead;
+use crate::clock::WallClock;
 use crate::connections::{Connections, Done};
 use crate::dns::Dns;
 use crate::exchange::{Exchange, Kind};
@@ -13,7 +14,7 @@ use crate::llm::sessions::Sessions;
 use crate::losses::Losses;
 use crate::order::Order;
 use crate::output::Output;
-use crate::processes::{Processes, signed};
+use crate::processes::Processes;
 use crate::recording::Recording;
 use crate::signals::{Answered, Asking, Started};
 use crate::stdio::Stdio;
@@ -22,26 +23,13 @@ use crate::tables;
 use crate::tools::Tools;
 use crate::wanted::{Part, Wanted};
 use crate::{Error, Report, Sink};
-use agentsight_formats::record::{self, Body, CAPTURER_CPU, Header, Record, SocketData, socket_content};
+use agentsight_formats::record::{self, Body, CAPTURER_CPU, Header, Record, SocketData, TlsData, socket_content};
 use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
 use zerocopy::IntoBytes;
 
-/// Wall time of boot time, by the first sample of the clocks: a clock that is set while recording moves no record.
-#[derive(Clone, Copy)]
-pub(crate) struct WallClock {
-    offset: i64,
-}
-
-impl WallClock {
-    pub fn new(clocks: Clocks) -> Self {
-        WallClock { offset: clocks.realtime.saturating_sub(signed(clocks.boottime)) }
-    }
-
-    pub fn at(self, boottime: u64) -> Timestamp {
-        Timestamp(signed(boottime).saturating_add(self.offset))
-    }
-}
+/// Most plaintext that is taken at once.
+const MAX_PLAINTEXT: usize = 64 << 10;
 
 pub(crate) struct Pipeline<'s> {
     capture_id: String,
@@ -88,7 +76,6 @@ pub(crate) fn run<R: Read + Seek>(
             let mut reader = open(index).map_err(at(file))?;
             ahead.read(&mut reader).map_err(at(file))?;
         }
-        ahead.done();
     }
     let mut prepared = Some((wanted, ahead, output));
     let mut pipeline: Option<Pipeline<'_>> = None;
@@ -175,7 +162,9 @@ impl<'s> Pipeline<'s> {
         }
         if self.live {
             self.ahead.piece(piece);
-            self.ahead.done();
+        }
+        for (source, count) in std::mem::take(&mut self.ahead.left_out) {
+            self.losses.beyond(source, count);
         }
         for record in piece.records().map_while(Result::ok) {
             self.losses.record(&record);
@@ -200,7 +189,7 @@ impl<'s> Pipeline<'s> {
             Part::Header => header.as_bytes(),
             Part::Nothing => return,
         };
-        self.order.push(header.time.get(), header.cpu.get(), header.seq.get(), bytes);
+        self.order.push((header.time.get(), header.cpu.get(), header.seq.get()), bytes, record.bytes.len());
     }
 
     /// Takes the records whose turn has come.
@@ -218,6 +207,23 @@ impl<'s> Pipeline<'s> {
             Err(_) => {
                 self.processes.id(record.header.tgid.get());
             }
+        }
+        self.take_given_up();
+    }
+
+    /// Tells what there was no room for any longer.
+    fn take_given_up(&mut self) {
+        let gone = std::mem::take(&mut self.processes.given_up);
+        self.losses.beyond("process", gone.len() as u64);
+        self.tell_last(gone);
+        self.losses.beyond("file", std::mem::take(&mut self.files.forgotten));
+        self.losses.beyond("net", std::mem::take(&mut self.connections.given_up));
+    }
+
+    fn tell_last(&mut self, gone: Vec<(tables::Process, Option<tables::Exec>)>) {
+        for (process, exec) in gone {
+            exec.iter().for_each(|row| self.output.row(row));
+            self.output.row(&process);
         }
     }
 
@@ -269,9 +275,7 @@ impl<'s> Pipeline<'s> {
     fn of_process(&mut self, header: &Header, body: Body<'_>, by: (i64, Timestamp)) {
         let (wanted, output) = (&self.wanted, &mut self.output);
         match body {
-            Body::TlsData { tls, data } => {
-                self.connections.data((header, tls, data), by, &self.ahead, wanted, output);
-            }
+            Body::TlsData { tls, data } => return self.plaintext((header, tls, data), by),
             Body::TlsClose(close) => {
                 self.connections.close_tls(close.conn_id.get(), by.1, &self.ahead, wanted, output);
             }
@@ -296,6 +300,28 @@ impl<'s> Pipeline<'s> {
             _ => {}
         }
         self.take_exchanges();
+    }
+
+    /// Takes plaintext. The capturer writes pieces of a few kilobytes; one that is larger is taken in several, so that no more is
+    /// made of it at once than there is room for.
+    fn plaintext(&mut self, (header, tls, data): (&Header, &TlsData, &[u8]), by: (i64, Timestamp)) {
+        let mut tls = *tls;
+        let mut rest = data;
+        loop {
+            let (piece, after) = rest.split_at(rest.len().min(MAX_PLAINTEXT));
+            let (offset, len) = (tls.stream_offset.get(), tls.len.get());
+            // What was not captured is behind the last.
+            let taken = if after.is_empty() { len } else { piece.len() as u32 };
+            tls.len = taken.into();
+            self.connections.data((header, &tls, piece), by, &self.ahead, &self.wanted, &mut self.output);
+            self.take_exchanges();
+            tls.stream_offset = offset.saturating_add(taken.into()).into();
+            tls.len = len.saturating_sub(taken).into();
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
     }
 
     fn socket_data(&mut self, data: &SocketData, bytes: &[u8], (proc_id, ts): (i64, Timestamp)) {
@@ -400,10 +426,9 @@ impl<'s> Pipeline<'s> {
         self.tools.finish().iter().for_each(|row| self.output.row(row));
         self.stdio.finish(&self.processes, &mut self.output);
         self.dns.finish().for_each(|row| self.output.row(&row));
-        for (process, exec) in self.processes.finish() {
-            exec.iter().for_each(|row| self.output.row(row));
-            self.output.row(&process);
-        }
+        let rest = self.processes.finish();
+        self.tell_last(rest);
+        self.losses.forgotten((end, None)).iter().for_each(|row| self.output.row(row));
         let row = self.recording.row(self.clock, self.last_clocks, self.losses.records, self.losses.dropped);
         self.output.row(&row);
         self.output.finish();

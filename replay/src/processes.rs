@@ -1,7 +1,8 @@
 //! Follows processes: gives each a `proc_id` of its own, also when the kernel uses a pid again, and makes the rows of the
 //! tables `processes` and `execs`.
 
-use crate::bounded::Bounded;
+use crate::bounded::{Bounded, stale};
+use crate::memory::{Memory, Share};
 use crate::table::Timestamp;
 use crate::tables;
 use agentsight_formats::record;
@@ -9,6 +10,11 @@ use std::collections::HashMap;
 
 /// Two start times of one process may differ by this much: /proc gives clock ticks, the kernel side nanoseconds.
 const START_TOLERANCE_NS: u64 = 10_000_000;
+
+/// Processes that live at once, and bytes of their paths and of arguments that are not whole. Were there more, those that were
+/// not heard of for longest would be told as they are; one of them that is heard of again is another.
+const MAX_LIVE: usize = 32_768;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Processes that have exited whose number is remembered: what they left behind may be told after them.
 const MAX_EXITED: usize = 65536;
@@ -21,7 +27,25 @@ struct Live {
     row: tables::Process,
     start: u64,
     exec: Option<PendingExec>,
+    /// Counts what was heard of any.
+    heard: u64,
+    held: Share,
 }
+
+impl Live {
+    /// Whether there is room for what it holds now.
+    fn fits(&mut self) -> bool {
+        let path = self.row.executable_path.as_ref().map_or(0, String::len);
+        self.held.hold(path + self.exec.as_ref().map_or(0, PendingExec::held))
+    }
+
+    fn finish(self) -> Last {
+        (self.row, self.exec.map(PendingExec::finish))
+    }
+}
+
+/// The row of a process that is not followed any more, and that of its last exec if it was not whole.
+type Last = (tables::Process, Option<tables::Exec>);
 
 /// An exec whose arguments are still to come.
 struct PendingExec {
@@ -37,16 +61,35 @@ pub(crate) struct Processes {
     live: HashMap<u32, Live>,
     exited: Bounded<u32, i64>,
     count: i64,
+    heard: u64,
+    memory: Memory,
+    /// Those that had to make room.
+    pub given_up: Vec<Last>,
 }
 
 impl Processes {
     pub fn new(capture_id: String) -> Self {
-        Processes { capture_id, live: HashMap::new(), exited: Bounded::new(MAX_EXITED), count: 0 }
+        Processes {
+            capture_id,
+            live: HashMap::new(),
+            exited: Bounded::new(MAX_EXITED),
+            count: 0,
+            heard: 0,
+            memory: Memory::new(MAX_BYTES),
+            given_up: Vec::new(),
+        }
     }
 
     /// The `proc_id` of a process that runs, or did until now. One that nothing was said of becomes known here.
     pub fn id(&mut self, tgid: u32) -> i64 {
-        self.known(tgid).unwrap_or_else(|| self.live(tgid).row.proc_id)
+        match self.live.get_mut(&tgid) {
+            Some(live) => {
+                self.heard += 1;
+                live.heard = self.heard;
+                live.row.proc_id
+            }
+            None => self.exited.get(&tgid).copied().unwrap_or_else(|| self.live(tgid).row.proc_id),
+        }
     }
 
     /// The `proc_id` of a process, if something was said of it.
@@ -62,9 +105,13 @@ impl Processes {
     }
 
     fn live(&mut self, tgid: u32) -> &mut Live {
-        let (count, capture_id) = (&mut self.count, &self.capture_id);
+        if self.live.len() >= MAX_LIVE && !self.live.contains_key(&tgid) {
+            self.make_room();
+        }
+        self.heard += 1;
+        let (count, capture_id, memory) = (&mut self.count, &self.capture_id, &self.memory);
         let exited = &mut self.exited;
-        self.live.entry(tgid).or_insert_with(|| {
+        let live = self.live.entry(tgid).or_insert_with(|| {
             *count += 1;
             exited.remove(&tgid);
             let row = tables::Process {
@@ -73,8 +120,26 @@ impl Processes {
                 pid: tgid.into(),
                 ..tables::Process::default()
             };
-            Live { row, start: 0, exec: None }
-        })
+            Live { row, start: 0, exec: None, heard: 0, held: memory.share() }
+        });
+        live.heard = self.heard;
+        live
+    }
+
+    /// Gives up half of them.
+    fn make_room(&mut self) {
+        let Some(stale) = stale(self.live.values().map(|live| live.heard)) else { return };
+        let mut gone: Vec<Last> =
+            self.live.extract_if(|_, live| live.heard <= stale).map(|(_, live)| live.finish()).collect();
+        gone.sort_by_key(|(row, _)| row.proc_id);
+        self.given_up.append(&mut gone);
+    }
+
+    /// Gives up half of them if there is no room for what a process holds now.
+    fn weigh(&mut self, tgid: u32) {
+        if self.live.len() > 1 && self.live.get_mut(&tgid).is_some_and(|live| !live.fits()) {
+            self.make_room();
+        }
     }
 
     /// A fork. Returns the row of a process that had the child's pid before and whose exit was lost.
@@ -94,6 +159,7 @@ impl Processes {
             depth: parent_row.depth + 1,
             ..parent_row
         };
+        self.weigh(fork.child_tgid.get());
         lost
     }
 
@@ -118,6 +184,7 @@ impl Processes {
             live.row.executable_path = Some(text(path)).filter(|path| !path.is_empty());
             live.row.uid = Some(process.uid.get().into());
         }
+        self.weigh(tgid);
         lost
     }
 
@@ -155,6 +222,7 @@ impl Processes {
             ..tables::Exec::default()
         };
         live.exec = Some(PendingExec { row, args: Vec::new(), total: exec.args_len.get() as usize, gap: false });
+        self.weigh(tgid);
         unfinished
     }
 
@@ -168,6 +236,13 @@ impl Processes {
             pending.args.extend_from_slice(data);
         }
         let last = args.offset.get().saturating_add(args.len.get()) as usize >= pending.total;
+        if !live.fits()
+            && let Some(pending) = &mut live.exec
+        {
+            pending.gap = true;
+            pending.args = Vec::new();
+            live.fits();
+        }
         if last { live.exec.take().map(PendingExec::finish) } else { None }
     }
 
@@ -189,15 +264,19 @@ impl Processes {
     }
 
     /// What is left at the end of the capture, in the order of their ids.
-    pub fn finish(&mut self) -> Vec<(tables::Process, Option<tables::Exec>)> {
-        let mut rest: Vec<_> =
-            self.live.drain().map(|(_, live)| (live.row, live.exec.map(PendingExec::finish))).collect();
+    pub fn finish(&mut self) -> Vec<Last> {
+        let mut rest: Vec<Last> = self.live.drain().map(|(_, live)| live.finish()).collect();
         rest.sort_by_key(|(row, _)| row.proc_id);
         rest
     }
 }
 
 impl PendingExec {
+    /// Bytes of its paths and arguments.
+    fn held(&self) -> usize {
+        self.row.executable_path.len() + self.row.working_directory.len() + self.args.len()
+    }
+
     fn finish(mut self) -> tables::Exec {
         self.row.truncated = self.gap || self.args.len() < self.total;
         let whole = self.args.strip_suffix(&[0]).unwrap_or(&self.args);

@@ -1,7 +1,7 @@
 //! A recording and its files. One that was rotated has several, each a whole capture; read together they give the rows of one.
 
+use crate::clock::WallClock;
 use crate::hex::hex;
-use crate::pipeline::WallClock;
 use crate::processes::signed;
 use crate::tables;
 use crate::{Error, agent};

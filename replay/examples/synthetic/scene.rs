@@ -104,6 +104,13 @@ impl Scene {
 
     /// A file is opened, and closed again.
     pub fn file(&mut self, ids: &mut Ids, tgid: u32, path: &str, (read, written): (u64, u64)) {
+        let open = self.open(ids, tgid, path);
+        let (op, path_len) = (file_op::CLOSE.into(), 0.into());
+        self.add(bytes(&File { op, path_len, bytes_read: read.into(), bytes_written: written.into(), ..open }, &[]));
+    }
+
+    /// A file is opened.
+    pub fn open(&mut self, ids: &mut Ids, tgid: u32, path: &str) -> File {
         let open = File {
             header: header(kind::FILE, 0, tgid),
             file_id: ids.object().into(),
@@ -113,8 +120,7 @@ impl Scene {
             ..File::new_zeroed()
         };
         self.add(bytes(&open, &[path.as_bytes()]));
-        let (op, path_len) = (file_op::CLOSE.into(), 0.into());
-        self.add(bytes(&File { op, path_len, bytes_read: read.into(), bytes_written: written.into(), ..open }, &[]));
+        open
     }
 
     /// Something goes through a standard stream.

@@ -61,6 +61,10 @@ impl Decoder for Parser {
         self.buffer.drain(..taken);
     }
 
+    fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn gap(&mut self) {
         self.buffer.clear();
         self.lost = true;

@@ -38,6 +38,10 @@ impl Decoder for Parser {
         }
     }
 
+    fn held(&self) -> usize {
+        self.item.len()
+    }
+
     fn gap(&mut self) {
         self.at = At::End;
         self.item.clear();

@@ -22,6 +22,10 @@ impl Decoder for Parser {
         }
     }
 
+    fn held(&self) -> usize {
+        self.line.len()
+    }
+
     fn gap(&mut self) {
         self.torn = true;
     }

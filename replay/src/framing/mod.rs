@@ -30,6 +30,8 @@ trait Decoder {
     fn push(&mut self, bytes: &[u8], found: &mut Vec<Found>);
     /// Bytes are missing, it is not known how many.
     fn gap(&mut self);
+    /// Bytes that wait for the end of their event.
+    fn held(&self) -> usize;
     /// No more comes, and the stream is whole: what is left is an event if it can stand alone.
     fn finish(&mut self, _found: &mut Vec<Found>) {}
 }
@@ -93,6 +95,11 @@ impl Stream {
     /// Whether what is there does not add up.
     pub fn damaged(&self) -> bool {
         self.damaged
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn held(&self) -> usize {
+        if let State::Sure(_, decoder) = &self.state { decoder.held() } else { 0 }
     }
 
     /// Takes bytes of the response, content codings removed; appends the events that they complete.

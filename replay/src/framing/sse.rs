@@ -43,6 +43,10 @@ impl Decoder for Parser {
         }
     }
 
+    fn held(&self) -> usize {
+        self.line.len() + [&self.name, &self.data].into_iter().flatten().map(String::len).sum::<usize>()
+    }
+
     /// The next event that is whole starts behind an empty line.
     fn gap(&mut self) {
         *self = Parser { started: true, torn: Torn::Line, ..Parser::default() };

@@ -129,6 +129,12 @@ impl Frames {
         }
     }
 
+    /// Bytes of memory that it takes.
+    pub fn held(&self) -> usize {
+        let pieces = self.pieces.len() * size_of::<(usize, Timestamp)>();
+        self.held.len() + pieces + self.payload.len() + self.block.as_ref().map_or(0, |block| block.bytes.len())
+    }
+
     /// Takes note of bytes that are missing.
     pub fn gap(&mut self, ts: Timestamp, len: u64, parts: &mut Vec<(Timestamp, Part)>) {
         if self.state != State::Payload || len > u64::from(self.left) {

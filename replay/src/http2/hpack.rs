@@ -81,6 +81,11 @@ impl Default for Table {
 }
 
 impl Table {
+    /// Bytes of memory that it takes.
+    pub fn held(&self) -> usize {
+        self.size
+    }
+
     /// Blocks were missed: any number of fields may have been added, the size may have changed.
     pub fn forget(&mut self) {
         *self = Table { kept: MAX_SIZE, ..Table::default() };

@@ -14,7 +14,7 @@ mod huffman;
 mod static_table;
 mod streams;
 
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, End, Exchange};
 use crate::message::Head;
 use crate::table::Timestamp;
 use frames::{Frames, Part};
@@ -73,9 +73,15 @@ impl Connection {
         self.take(side, parts, context, done);
     }
 
-    /// The connection ends, or (`closed` is false) the capture does.
-    pub fn finish(&mut self, closed: bool, done: &mut Vec<Exchange>) {
-        self.streams.finish(closed, done);
+    /// Bytes of memory that it takes besides its exchanges.
+    pub fn held(&self) -> usize {
+        let frames = self.frames.iter().map(Frames::held).sum::<usize>();
+        size_of::<Connection>() + frames + self.tables.iter().map(Table::held).sum::<usize>() + self.streams.held()
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&mut self, end: End, done: &mut Vec<Exchange>) {
+        self.streams.finish(end, done);
     }
 
     fn take(

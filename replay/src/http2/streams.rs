@@ -1,13 +1,15 @@
 //! The streams of an HTTP/2 connection (RFC 9113, 5): what was asked and answered on each, until both have ended.
 
 use crate::body::BodyState;
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, End, Exchange};
 use crate::message::Head;
 use crate::table::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Streams that are followed at once. Servers allow a few hundred at most.
+/// Streams that are followed at once. Servers allow a few hundred at most. Fewer if all connections together hold more than there
+/// is room for.
 const MAX_OPEN: usize = 1024;
+const MAX_OPEN_WITHOUT_ROOM: usize = 4;
 
 /// Streams that have ended of which more may be heard: what was on its way when a stream was reset.
 const MAX_ENDED: usize = 256;
@@ -168,13 +170,14 @@ impl Streams {
         }
     }
 
-    pub fn finish(&mut self, closed: bool, done: &mut Vec<Exchange>) {
+    /// Bytes of memory that they take besides their exchanges.
+    pub fn held(&self) -> usize {
+        self.ended.len() * size_of::<u32>()
+    }
+
+    pub fn finish(&mut self, end: End, done: &mut Vec<Exchange>) {
         for (_, mut exchange) in std::mem::take(&mut self.open) {
-            let end_reason = match (closed, &exchange.response) {
-                (false, _) => "capture_end",
-                (true, None) => "no_response",
-                (true, Some(_)) => "close",
-            };
+            let end_reason = end.of(&exchange);
             break_off(&mut exchange, end_reason);
             done.push(exchange.finished());
         }
@@ -182,7 +185,8 @@ impl Streams {
 
     /// A new exchange. Where too many are open, the oldest ends as it stands.
     fn begin(&mut self, stream: u32, context: &mut Context<'_>, done: &mut Vec<Exchange>) -> Exchange {
-        if self.open.len() >= MAX_OPEN
+        let most = if context.memory.is_full() { MAX_OPEN_WITHOUT_ROOM } else { MAX_OPEN };
+        while self.open.len() >= most
             && let Some((oldest, exchange)) = self.open.iter_mut().next()
         {
             let oldest = *oldest;

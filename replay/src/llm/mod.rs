@@ -174,7 +174,7 @@ fn path(head: &Head) -> &str {
 pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Option<Call> {
     let over_websocket = exchange.kind == Kind::OverWebSocket;
     let asks = |head: &&Head| head.method == "POST" || head.method.is_empty() && head.unknown_fields > 0;
-    let head = exchange.request.as_ref().filter(|head| asks(head) || over_websocket)?;
+    let head = exchange.request.as_deref().filter(|head| asks(head) || over_websocket)?;
     let path = path(head);
     if !choice::possible(path) {
         return None;

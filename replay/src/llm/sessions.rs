@@ -6,6 +6,7 @@ use crate::body::BodyState;
 use crate::bounded::Bounded;
 use crate::exchange::{Exchange, Kind};
 use serde_json::Value;
+use std::rc::Rc;
 
 /// WebSockets that are in the middle of a call.
 const MAX_OPEN: usize = 4096;
@@ -47,7 +48,7 @@ impl Sessions {
                         // The one before got no end.
                         done.extend(self.open.remove(&http_id).map(cut));
                         let mut call = piece.into_call();
-                        call.request.iter_mut().for_each(|head| head.ts = event.ts);
+                        call.request.iter_mut().for_each(|head| Rc::make_mut(head).ts = event.ts);
                         call.take_request_body(event.data.as_bytes(), true);
                         done.extend(self.open.insert(http_id, call).map(cut));
                     }

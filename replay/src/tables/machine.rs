@@ -126,7 +126,7 @@ table! {
         source: Option<String>,
         /// CPU that lost them.
         cpu: Option<i64>,
-        /// `ring_full`, `table_full`, `damage` of the file, `missing_part` of a rotated capture, or `malformed` (too short for its kind).
+        /// `ring_full`, `table_full`, `damage` of the file, `missing_part` of a rotated capture, `malformed` (too short for its kind), or `limit` (read, but more was open at once than there is room for: what was given up stands in its tables as far as it was known).
         reason: String,
         /// Records lost; null where it cannot be known.
         records: Option<i64>,

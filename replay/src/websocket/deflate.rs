@@ -10,6 +10,9 @@ const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// Output that is made room for at once.
 const ROOM: usize = 64 << 10;
 
+/// Bytes of memory that a direction takes: its window and its tables, about.
+pub(super) const MEMORY: usize = 48 << 10;
+
 /// What the two sides agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Agreed {

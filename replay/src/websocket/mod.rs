@@ -5,13 +5,14 @@ mod deflate;
 mod frame;
 
 use crate::event::{Event, Framing};
-use crate::exchange::{Exchange, Kind};
+use crate::exchange::{End, Exchange, Kind};
 use crate::hex::hex;
 use crate::memory::Share;
 use crate::message::Head;
 use crate::table::Timestamp;
 use deflate::{Agreed, Inflater};
 use frame::{Parser, Said, opcode};
+use std::rc::Rc;
 
 /// Whether a response agrees to speak WebSocket.
 pub(crate) fn agreed(response: &Head) -> bool {
@@ -30,8 +31,8 @@ struct Side {
 pub(crate) struct Connection {
     sides: [Side; 2],
     http_id: i64,
-    request: Option<Head>,
-    response: Option<Head>,
+    request: Option<Rc<Head>>,
+    response: Option<Rc<Head>>,
     /// Messages so far, those among them that could not be had.
     count: i64,
     memory: Share,
@@ -50,8 +51,8 @@ impl Connection {
         Connection {
             sides: [side(0), side(1)],
             http_id: exchange.http_id,
-            request: exchange.request.as_ref().map(brief),
-            response: exchange.response.as_ref().map(brief),
+            request: exchange.request.as_deref().map(brief),
+            response: exchange.response.as_deref().map(brief),
             count: 0,
             memory: exchange.memory(),
         }
@@ -75,12 +76,18 @@ impl Connection {
         self.take(side, ts, said, done);
     }
 
-    /// The connection ends, or the capture does.
-    pub fn finish(&mut self, ts: Timestamp, closed: bool, done: &mut Vec<Exchange>) {
-        let end_reason = if closed { "close" } else { "capture_end" };
-        let mut end = self.piece(ts, Kind::End, None);
-        end.end_reason = end_reason;
-        done.push(end);
+    /// Bytes of memory that it takes besides the messages that are on their way.
+    pub fn held(&self) -> usize {
+        let heads = [&self.request, &self.response].into_iter().flatten().map(|head| head.size());
+        let inflaters = self.sides.iter().filter(|side| side.inflater.is_some()).count();
+        size_of::<Connection>() + heads.sum::<usize>() + inflaters * deflate::MEMORY
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&mut self, ts: Timestamp, end: End, done: &mut Vec<Exchange>) {
+        let mut last = self.piece(ts, Kind::End, None);
+        last.end_reason = end.of(&last);
+        done.push(last);
     }
 
     fn take(&mut self, side: usize, ts: Timestamp, said: Vec<Said>, done: &mut Vec<Exchange>) {
@@ -130,7 +137,7 @@ impl Connection {
 }
 
 /// A head, or of one that is very long its beginning.
-fn brief(head: &Head) -> Head {
+fn brief(head: &Head) -> Rc<Head> {
     let mut brief = Head { fields: Vec::new(), ..head.clone() };
     let mut left = MAX_HEAD.saturating_sub(head.target.len());
     for (name, value) in &head.fields {
@@ -142,9 +149,9 @@ fn brief(head: &Head) -> Head {
         }
     }
     if head.target.len() > MAX_HEAD {
-        brief.target.clear();
+        brief.target = String::new();
     }
-    brief
+    Rc::new(brief)
 }
 
 /// A control frame: of a close, its code and reason (RFC 6455, 5.5.1).
