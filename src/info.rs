@@ -181,6 +181,10 @@ impl Info {
         }
         lines.push(("selectors", metadata.selectors.join(", ")));
         lines.push(("folder", metadata.working_directory.clone()));
+        if let Some(repo) = &metadata.repo {
+            let commit = metadata.vcs_commit.as_deref().unwrap_or("no commit");
+            lines.push(("repository", format!("{repo} at {commit}")));
+        }
         lines.push(("started", format!("{}, {:.3} s long", time::rfc3339(self.started()), self.seconds())));
         lines.push(("host", format!("{}, Linux {} {}", metadata.host, metadata.kernel, metadata.arch)));
         lines.push(("recorded by", format!("{}, agentsight {}", metadata.user_name, metadata.capturer_version)));

@@ -25,6 +25,7 @@ mod privilege;
 mod prober;
 mod procfs;
 mod recorder;
+mod repository;
 pub mod resolver;
 mod session;
 mod signals;

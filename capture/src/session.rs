@@ -11,7 +11,7 @@ use crate::targets::{self, Targets};
 use crate::user::{self, Invoker};
 use crate::warmup::WarmUp;
 use crate::{DEFAULT_RING, End, Options, Progress, Stdio, Summary};
-use crate::{clock, command, libraries, preflight, privilege, procfs, signals};
+use crate::{clock, command, libraries, preflight, privilege, procfs, repository, signals};
 use agentsight_formats::Metadata;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
@@ -425,6 +425,9 @@ fn ring_size(wanted: u64) -> u32 {
 fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
     let uid = invoker.map_or_else(nix::unistd::getuid, |invoker| invoker.uid);
     let gid = invoker.map_or_else(nix::unistd::getgid, |invoker| invoker.gid);
+    let working_directory = std::env::current_dir().unwrap_or_default();
+    let repository = user::with_files_of(invoker, || repository::of(&working_directory));
+    let (repo, vcs_commit) = repository.map_or((None, None), |found| (Some(found.name), found.commit));
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let sources = [
         ("process", true),
@@ -442,7 +445,9 @@ fn metadata(options: &Options, invoker: Option<&Invoker>) -> Metadata {
         cpus: thread::available_parallelism().map_or(0, |cpus| cpus.get() as u32),
         capturer_version: env!("CARGO_PKG_VERSION").to_owned(),
         command_line: options.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-        working_directory: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+        working_directory: working_directory.to_string_lossy().into_owned(),
+        repo,
+        vcs_commit,
         uid: uid.as_raw(),
         gid: gid.as_raw(),
         user_name: user::name(uid),

@@ -1,7 +1,7 @@
 //! Under sudo the command runs as the user who called it, and the capture is theirs.
 
 use crate::Error;
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Uid, User, setfsgid, setfsuid};
 use std::ffi::CString;
 
 /// The user behind sudo.
@@ -36,6 +36,16 @@ pub(crate) fn invoker() -> Result<Option<Invoker>, Error> {
         ("LOGNAME", user.name),
     ];
     Ok(Some(Invoker { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), name, environment }))
+}
+
+/// Does something with the rights to files of the user who called sudo: where they lead us, we read no more than they may.
+pub(crate) fn with_files_of<T>(invoker: Option<&Invoker>, work: impl FnOnce() -> T) -> T {
+    let Some(invoker) = invoker else { return work() };
+    let before = (setfsgid(invoker.gid), setfsuid(invoker.uid));
+    let done = work();
+    setfsuid(before.1);
+    setfsgid(before.0);
+    done
 }
 
 /// Name of the user who records, as far as it is known.

@@ -45,6 +45,12 @@ pub struct Metadata {
     /// The recorded command; empty if running processes were named.
     pub command_line: Vec<String>,
     pub working_directory: String,
+    /// The git repository that the working directory is in, by the URL of its remote or the name of its folder, and the commit
+    /// that was checked out there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vcs_commit: Option<String>,
     /// Who records; under sudo, who called it.
     pub uid: u32,
     pub gid: u32,

@@ -91,6 +91,8 @@ impl Recording {
             capturer_version: metadata.capturer_version,
             command_line: metadata.command_line.clone(),
             working_directory: metadata.working_directory,
+            repo: metadata.repo,
+            vcs_commit: metadata.vcs_commit,
             user_name: metadata.user_name,
             agent_name: name.or_else(|| agent::of_command(&metadata.command_line)),
             agent_version: version,

@@ -217,6 +217,34 @@ fn the_duration_ends_the_recording_not_the_command() {
 }
 
 #[test]
+fn the_repository_and_its_commit_are_noted_without_credentials() {
+    let Some(folder) = folder() else { return };
+    let captured = |script: &str| {
+        let output = agentsight(&folder, &["capture", "-f", "-o", "run.asc", "--", "sh", "-c", script]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        query(&folder, "SELECT repo, vcs_commit FROM captures").remove(0)
+    };
+    assert_eq!(captured("true"), serde_json::json!({"repo": null, "vcs_commit": null}));
+    let git = |args: &str| {
+        let name = ["-c", "user.name=n", "-c", "user.email=e@example.com"];
+        let output = Command::new("git").current_dir(&folder).args(name).args(args.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    git("init -q .");
+    git("commit -q --allow-empty -m one");
+    git("remote add origin https://me:t0ken@example.com/a/b.git");
+    git("pack-refs --all");
+    let head = git("rev-parse HEAD");
+    // The command goes on from there: what it commits is no part of what was checked out.
+    let seen = captured("git -c user.name=n -c user.email=e@example.com commit -q --allow-empty -m two");
+    assert_eq!(seen, serde_json::json!({"repo": "https://example.com/a/b.git", "vcs_commit": head}));
+    assert_ne!(git("rev-parse HEAD"), head);
+    let info = String::from_utf8(agentsight(&folder, &["info", "run.asc"]).stdout).unwrap();
+    assert!(info.contains(&format!("https://example.com/a/b.git at {head}")), "{info}");
+}
+
+#[test]
 fn two_decodes_of_one_file_are_byte_identical() {
     let Some(folder) = folder() else { return };
     record(&folder, "for i in 1 2 3 4 5; do /bin/true $i & done; wait", 0);

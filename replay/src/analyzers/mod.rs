@@ -99,7 +99,7 @@ pub struct Entry {
 
 /// Every stage and every analyzer. Those that read what others make stand behind them.
 pub static ANALYZERS: &[Entry] = &[
-    stage("recording", 2, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
+    stage("recording", 3, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
     stage("process", 1, "processes and what they execute", &[Process::TABLE, Exec::TABLE]),
     stage("file", 1, "what processes do with files", &[File::TABLE]),
     stage("net", 1, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),

@@ -32,6 +32,9 @@ const IGNORED: &[(&str, &str)] = &[
     ("captures", "arch"),
     ("captures", "capturer_version"),
     ("captures", "user_name"),
+    // A copy of the repository, which goes on; what is in it shows in what the agent does.
+    ("captures", "repo"),
+    ("captures", "vcs_commit"),
     // Who made the agent may have made a new one; what it does is compared.
     ("captures", "agent_version"),
     ("llm_calls", "price_table"),

@@ -24,6 +24,10 @@ table! {
         command_line: Vec<String> [otel = "process.command_args"],
         /// Where the command was started.
         working_directory: String [otel = "process.working_directory"],
+        /// The git repository that the command was started in: URL of its origin, else of its only remote, without credentials; else the name of its folder.
+        repo: Option<String> [otel = "vcs.repository.url.full"],
+        /// The commit that was checked out there, hexadecimal; files may have been changed since.
+        vcs_commit: Option<String> [otel = "vcs.ref.head.revision"],
         /// Who recorded.
         user_name: String,
         /// The agent: what it calls itself where it calls a model (`User-Agent`), unless that is a library's name; else the program or script of the recorded command.
