@@ -1,6 +1,6 @@
 //! `agentsight replay`: the rows of captures as JSON lines, in the order of events, and whether they are as they should be.
 
-use crate::follow::Follow;
+use crate::follow::{Files, Follow};
 use crate::inputs::{self, Recording};
 use crate::{checks, fail, fail_with, output_file, query, status, time};
 use agentsight_formats::Reader;
@@ -9,7 +9,7 @@ use agentsight_replay::nearest::{did_you_mean, nearest};
 use agentsight_replay::prices::Prices;
 use agentsight_replay::table::{Row, TableDef};
 use agentsight_replay::tables::{TABLES, table};
-use agentsight_replay::{Report, Sink, json, span};
+use agentsight_replay::{Sink, json, span};
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ nothing else: no clock, time zone, locale, network or number of threads. Bytes a
 
 --follow ends when the capturer closes the file (or with Ctrl-C). A socket, or the other end of a pipe, that shows itself \
 more than a second after its first bytes is not known in time: there a replay of the finished capture says more. Of a \
-rotated capture it reads the one file.
+rotated capture it goes on with the next file.
 
 Golden rows are compared under DIR/policy.json: by default, what differs between two runs of one agent (ids, times, ports, \
 addresses, headers and bodies) is ignored. README.md describes it.
@@ -272,9 +272,15 @@ fn write_rows(args: &Args, selection: &Selection, recordings: &[Recording], out:
         let pace = args.speed.0.map(|speed| Pace { speed, begun: None });
         let window = selection.window(recording.start).map_err(Stop::Usage)?;
         let mut lines = Lines { selection, window, pace, at_once: args.follow, out, failed: None };
-        let replayed = if args.follow { follow(recording, &mut lines) } else { recording.replay(&mut lines) };
+        let mut files = Files::from(recording.files.first().map(PathBuf::as_path).unwrap_or(Path::new("")));
+        let replayed = if args.follow {
+            agentsight_replay::follow(&mut || files.next(), &mut lines).map_err(|error| error.to_string())
+        } else {
+            recording.replay(&mut lines)
+        };
         lines.failed.map_or(Ok(()), Err)?;
-        for (path, report) in recording.files.iter().zip(replayed.map_err(Stop::Failed)?) {
+        let read = if args.follow { &files.opened } else { &recording.files };
+        for (path, report) in read.iter().zip(replayed.map_err(Stop::Failed)?) {
             lossy |= report.lossy();
             query::warn(path, &report);
         }
@@ -289,15 +295,6 @@ fn begun(captures: &[PathBuf]) -> Result<Recording, Stop> {
     let opened = Follow::open(path).map_err(Into::into).and_then(Reader::open);
     let reader = opened.map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))?;
     Ok(Recording { files: captures.to_vec(), start: reader.head().metadata.clocks.realtime })
-}
-
-fn follow(recording: &Recording, sink: &mut dyn Sink) -> Result<Vec<Report>, String> {
-    let mut open = |index: usize| {
-        let path = recording.files.get(index).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        Reader::open(Follow::open(path)?)
-    };
-    let names = inputs::names(&recording.files);
-    agentsight_replay::follow(&names, &mut open, sink).map_err(|error| error.to_string())
 }
 
 /// Writes rows as JSON lines.

@@ -108,6 +108,9 @@ pub enum Error {
     Apart { file: String },
 }
 
+/// A file of a recording: how it is named, and a reader of it.
+pub type Named<R> = (String, Result<Reader<R>, agentsight_formats::Error>);
+
 /// Replays a recording into `sink`: one capture, or the files of a rotated one, which [`together`] has put in order. `files` is
 /// how they were named, for the table `captures`; `open` opens one by its position, and may be asked twice for each.
 ///
@@ -120,11 +123,12 @@ pub fn replay<R: Read + Seek>(
     open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
     sink: &mut dyn Sink,
 ) -> Result<Vec<Report>, Error> {
-    pipeline::run(files, open, sink, false)
+    pipeline::replay(files, open, sink)
 }
 
-/// As [`replay`], of a recording that is still being written: `open` gives readers that wait at the end of what is there, each
-/// asked for once, and rows come as soon as what they are made of has been flushed.
+/// As [`replay`], of a recording that is still being written: `next` gives the next file, how it is named and a reader that waits
+/// at the end of what is there, when the one before has been read to its end; `None` if there is none. Rows come as soon as what
+/// they are made of has been flushed.
 ///
 /// What would be looked up ahead (which socket a TLS connection has, who is at the other end of a pipe) is known here only if
 /// it was recorded within the second that records are held back; a row that misses it differs from that of a later replay.
@@ -132,9 +136,8 @@ pub fn replay<R: Read + Seek>(
 /// # Errors
 /// As those of [`replay`].
 pub fn follow<R: Read + Seek>(
-    files: &[String],
-    open: &mut dyn FnMut(usize) -> Result<Reader<R>, agentsight_formats::Error>,
+    next: &mut dyn FnMut() -> Option<Named<R>>,
     sink: &mut dyn Sink,
 ) -> Result<Vec<Report>, Error> {
-    pipeline::run(files, open, sink, true)
+    pipeline::follow(next, sink)
 }

@@ -22,7 +22,7 @@ use crate::table::Timestamp;
 use crate::tables;
 use crate::tools::Tools;
 use crate::wanted::{Part, Wanted};
-use crate::{Error, Report, Sink};
+use crate::{Error, Named, Report, Sink};
 use agentsight_formats::record::{self, Body, CAPTURER_CPU, Header, Record, SocketData, TlsData, socket_content};
 use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
@@ -57,38 +57,57 @@ pub(crate) struct Pipeline<'s> {
     live: bool,
 }
 
-/// Runs the files of a recording through the pipeline; see [`crate::replay`], and if it is `live` [`crate::follow`].
-pub(crate) fn run<R: Read + Seek>(
+/// See [`crate::replay`].
+pub(crate) fn replay<R: Read + Seek>(
     files: &[String],
     open: &mut dyn FnMut(usize) -> Result<Reader<R>, formats::Error>,
     sink: &mut dyn Sink,
-    live: bool,
 ) -> Result<Vec<Report>, Error> {
     let output = Output::new(sink);
     let wanted = Wanted::of(&output);
-    let at = |file: &str| {
-        let file = file.to_owned();
-        move |source| Error::Read { file, source }
-    };
     let mut ahead = Ahead::default();
-    if !live && (wanted.connections || wanted.stdio) {
+    if wanted.connections || wanted.stdio {
         for (index, file) in files.iter().enumerate() {
             let mut reader = open(index).map_err(at(file))?;
             ahead.read(&mut reader).map_err(at(file))?;
         }
     }
-    let mut prepared = Some((wanted, ahead, output));
+    let mut files = files.iter().enumerate();
+    run(&mut || files.next().map(|(index, file)| (file.clone(), open(index))), (wanted, ahead, output), false)
+}
+
+/// See [`crate::follow`].
+pub(crate) fn follow<R: Read + Seek>(next: &mut Next<'_, R>, sink: &mut dyn Sink) -> Result<Vec<Report>, Error> {
+    let output = Output::new(sink);
+    run(next, (Wanted::of(&output), Ahead::default(), output), true)
+}
+
+/// Gives the next file.
+type Next<'n, R> = dyn FnMut() -> Option<Named<R>> + 'n;
+
+fn at(file: &str) -> impl FnOnce(formats::Error) -> Error {
+    let file = file.to_owned();
+    move |source| Error::Read { file, source }
+}
+
+/// Runs the files of a recording through the pipeline.
+fn run<R: Read + Seek>(
+    next: &mut Next<'_, R>,
+    prepared: (Wanted, Ahead, Output<'_>),
+    live: bool,
+) -> Result<Vec<Report>, Error> {
+    let mut prepared = Some(prepared);
     let mut pipeline: Option<Pipeline<'_>> = None;
     let mut reports = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        let mut reader = open(index).map_err(at(file))?;
+    while let Some((file, reader)) = next() {
+        let mut reader = reader.map_err(at(&file))?;
         if let Some((wanted, ahead, output)) = prepared.take() {
             pipeline = Some(Pipeline::new(reader.head(), wanted, ahead, output));
             pipeline.iter_mut().for_each(|pipeline| pipeline.live = live);
         }
         let Some(pipeline) = &mut pipeline else { break };
-        pipeline.begin(file, reader.head())?;
-        while let Some(item) = reader.next_item().map_err(at(file))? {
+        pipeline.begin(&file, reader.head())?;
+        while let Some(item) = reader.next_item().map_err(at(&file))? {
             match item {
                 Item::Piece(piece) => pipeline.piece(&piece),
                 Item::Damage(damage) => pipeline.damaged(&damage),

@@ -306,6 +306,50 @@ fn rotated_files_are_whole_captures_and_together_one_recording() {
     assert_eq!(pids[0]["n"], pids[0]["ids"]);
 }
 
+/// What `agentsight replay` says of these files.
+fn replayed(folder: &TempDir, args: &[&str]) -> Command {
+    let mut command = Command::new(AGENTSIGHT);
+    command.current_dir(folder).args(["replay", "--table", "captures,execs,drops"]).args(args).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_capture_that_rotates_is_followed_from_file_to_file() {
+    let Some(folder) = folder() else { return };
+    // A new file as soon as there is anything in the last.
+    let mut recorder = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-q", "-o", "run.asc", "--rotate-size", "1"])
+        .args(["--", "sh", "-c", "while read word; do /bin/echo $word; done"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = recorder.stdin.take().unwrap();
+    while !folder.path().join("run-0001.asc").exists() {
+        std::thread::yield_now();
+    }
+    let mut follower = replayed(&folder, &["--follow", "run-0001.asc"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(follower.stdout.take().unwrap());
+    let mut said = String::new();
+    for word in ["one", "two", "three"] {
+        writeln!(stdin, "{word}").unwrap();
+        // It is told before the next is done; and the file that it is in is full by then.
+        while !said.contains(&format!("\"/bin/echo {word}\"")) {
+            assert!(out.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+    }
+    drop(stdin);
+    assert_eq!(recorder.wait().unwrap().code(), Some(0));
+    while out.read_line(&mut said).unwrap() > 0 {}
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    let capture: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let files: Vec<&str> = capture["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    assert!(files.len() > 3 && capture["complete"] == true, "{capture}");
+    let whole = replayed(&folder, &files).output().unwrap();
+    assert_eq!(String::from_utf8(whole.stdout).unwrap(), said);
+}
+
 #[test]
 fn what_would_be_probed_is_explained() {
     let Some(folder) = folder() else { return };
