@@ -1,10 +1,11 @@
 //! What has to be known before the records come in order: a TLS connection's socket is found after its first bytes, and the
-//! process that reads a pipe shows itself after another has written. A first pass over the capture collects both; so the rows
-//! depend neither on when that was said nor on how the capture was cut into pieces.
+//! process that reads a pipe shows itself after another has written. A first pass over the capture collects both, and where
+//! records are missing; so the rows depend neither on when that was said nor on how the capture was cut into pieces.
 
+use crate::holes::Holes;
 use agentsight_formats::record::{Body, Header, Record, Source, direction, kind};
 use agentsight_formats::{Error, Item, Piece, Reader};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Seek};
 
 /// Bindings, uses of pipes and holders of them that are kept; those after them are not known, and counted.
@@ -22,10 +23,13 @@ pub(crate) struct Ahead {
     /// The socket of a TLS connection.
     sockets: HashMap<u64, u64>,
     uses: BTreeSet<Use>,
+    /// Those that are known to use an end: what they transfer shows it, should the record that says so be lost.
+    users: HashSet<((u64, u16), u32)>,
     /// The pipe or socket, who had it open when recording began, and as which descriptor.
     holders: BTreeSet<(u64, u32, i32)>,
     /// What could not be kept, by source.
     pub left_out: BTreeMap<&'static str, u64>,
+    pub holes: Holes,
 }
 
 impl Ahead {
@@ -34,9 +38,10 @@ impl Ahead {
     /// # Errors
     /// When the input cannot be read.
     pub fn read<R: Read + Seek>(&mut self, reader: &mut Reader<R>) -> Result<(), Error> {
+        self.holes.begin(reader.head().metadata.part().map_or(1, |(_, part)| part));
         if reader.tail()?.is_some_and(|tail| {
             let kinds = || tail.segments.iter().flat_map(|segment| segment.kinds.keys());
-            !kinds().any(|kind| is_wanted(*kind))
+            !kinds().any(|kind| is_wanted(*kind) || *kind == kind::TLS_DATA)
         }) {
             return Ok(());
         }
@@ -49,8 +54,12 @@ impl Ahead {
 
     /// Looks through a piece.
     pub fn piece(&mut self, piece: &Piece) {
-        for record in piece.records().map_while(Result::ok).filter(|record| is_wanted(record.header.kind.get())) {
-            self.note(&record);
+        self.holes.lost(piece.drops());
+        for record in piece.records().map_while(Result::ok) {
+            self.holes.record(record.header);
+            if is_wanted(record.header.kind.get()) {
+                self.note(&record);
+            }
         }
     }
 
@@ -66,8 +75,10 @@ impl Ahead {
                 }
                 fits
             }
-            Ok(Body::Endpoint(end)) => {
-                keep(&mut self.uses, ((end.object.get(), end.direction.get()), place(header), header.tgid.get()))
+            Ok(Body::Endpoint(end)) => self.used((end.object.get(), end.direction.get()), header),
+            Ok(Body::StdioData { stdio, .. }) => {
+                let end = (stdio.object.get(), stdio.direction.get());
+                self.users.contains(&(end, header.tgid.get())) || self.used(end, header)
             }
             Ok(Body::Descriptor { descriptor, target }) => inode(target)
                 .is_none_or(|object| keep(&mut self.holders, (object, header.tgid.get(), descriptor.fd.get()))),
@@ -76,6 +87,15 @@ impl Ahead {
         if !kept && let Some(source) = Source::of_kind(header.kind.get()) {
             *self.left_out.entry(source.name()).or_default() += 1;
         }
+    }
+
+    /// A process uses an end. Returns whether that is kept.
+    fn used(&mut self, end: (u64, u16), header: &Header) -> bool {
+        let kept = keep(&mut self.uses, (end, place(header), header.tgid.get()));
+        if kept {
+            self.users.insert((end, header.tgid.get()));
+        }
+        kept
     }
 
     /// What the bytes of a connection are known by: its socket, else itself. Both are of one series of numbers.
@@ -108,7 +128,7 @@ fn keep<T: Ord>(all: &mut BTreeSet<T>, one: T) -> bool {
 }
 
 fn is_wanted(kind: u16) -> bool {
-    matches!(kind, kind::TLS_BIND | kind::ENDPOINT | kind::DESCRIPTOR)
+    matches!(kind, kind::TLS_BIND | kind::ENDPOINT | kind::STDIO_DATA | kind::DESCRIPTOR)
 }
 
 fn place(header: &Header) -> (u64, u16, u32) {

@@ -107,8 +107,9 @@ pub(crate) struct Connection {
     /// Counts what was heard of any.
     pub heard: u64,
     held: Share,
-    /// Its socket was seen.
+    /// Its socket was seen; and its end, which says how much went through it.
     pub has_socket: bool,
+    summed: bool,
     stream_socket: bool,
     /// Bytes went through it, or it was connected: a socket that only waits is no connection.
     used: bool,
@@ -155,7 +156,10 @@ impl Connection {
                 self.opened = true;
                 self.row.role = Some("server");
             }
-            socket_op::CLOSE => self.row.closed_at = Some(ts),
+            socket_op::CLOSE => {
+                self.row.closed_at = Some(ts);
+                self.summed = true;
+            }
             // The capturer says so of any socket that is open when a segment starts.
             socket_op::USE => self.used |= !snapshot,
             _ => {}
@@ -381,8 +385,9 @@ impl Connection {
         let [sent, received] = self.plaintext;
         (self.row.plaintext_sent, self.row.plaintext_received) = (signed(sent), signed(received));
         let [socket_sent, socket_received] = self.socket_bytes;
-        self.row.bytes_sent = signed(socket_sent.max(sent));
-        self.row.bytes_received = signed(socket_received.max(received));
+        let known = self.summed || !self.has_socket || self.row.closed_at.is_none();
+        self.row.bytes_sent = known.then(|| signed(socket_sent.max(sent)));
+        self.row.bytes_received = known.then(|| signed(socket_received.max(received)));
         Some(self.row)
     }
 }

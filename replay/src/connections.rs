@@ -8,6 +8,7 @@ use crate::attempts::Attempts;
 use crate::bounded::stale;
 use crate::connection::{Connection, Finished, MAX_PROCESSES};
 use crate::exchange::{Context, End, Exchange, Kind};
+use crate::holes::Spans;
 use crate::http_rows;
 use crate::memory::Memory;
 use crate::output::Output;
@@ -29,6 +30,9 @@ const MAX_BYTES: usize = 96 << 20;
 const MAX_LINGERING: usize = 1024;
 
 const PORT_DNS: u16 = 53;
+
+/// In nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// An exchange that is done, with the process that had it.
 pub(crate) struct Done {
@@ -54,6 +58,7 @@ pub(crate) struct Connections {
     http_ids: i64,
     pub attempts: Attempts,
     memory: Memory,
+    holes: Spans,
     /// Exchanges that wait for the next stage.
     pub done: Vec<Done>,
 }
@@ -74,8 +79,14 @@ impl Connections {
             http_ids: 0,
             attempts: Attempts::default(),
             memory: Memory::default(),
+            holes: Spans::default(),
             done: Vec::new(),
         }
+    }
+
+    /// Where records are missing, if that has changed.
+    pub fn note_holes(&mut self, holes: Option<Spans>) {
+        self.holes = holes.unwrap_or(std::mem::take(&mut self.holes));
     }
 
     /// Takes a record of a socket. `name_of` tells the name behind an address.
@@ -101,8 +112,15 @@ impl Connections {
         if socket.op.get() != socket_op::CLOSE {
             return self.put_back(key, connection, ts, wanted, output);
         }
-        self.conversations(&mut connection, wanted, output, |connection, context, done| {
-            connection.finish_socket(ts, context, done)
+        // What ends the TLS comes close to what ends the socket, and may be lost: nothing waits for it then.
+        let near = (Timestamp(ts.0.saturating_sub(SECOND)), Timestamp(ts.0.saturating_add(SECOND)));
+        let all = self.holes.meet(near);
+        self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
+            if all {
+                connection.finish_all(ts, End::Closed, context, done)
+            } else {
+                connection.finish_socket(ts, context, done)
+            }
         });
         if connection.has_streams() {
             self.linger(key, connection, ts, wanted, output);
@@ -163,7 +181,7 @@ impl Connections {
         }
         if wanted.http {
             let len = u64::from(tls.len.get());
-            self.conversations(&mut connection, wanted, output, |connection, context, done| {
+            self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
                 connection.carry((&placed, data, len), (tgid, proc_id, side, ts), context, done);
             });
         }
@@ -189,7 +207,7 @@ impl Connections {
     pub fn close_tls(&mut self, raw_id: u64, ts: Timestamp, ahead: &Ahead, wanted: &Wanted, output: &mut Output<'_>) {
         let key = ahead.socket_of(raw_id);
         let Some(mut connection) = self.open.remove(&key) else { return };
-        self.conversations(&mut connection, wanted, output, |connection, context, done| {
+        self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
             connection.finish_object(raw_id, ts, context, done)
         });
         if connection.has_socket && connection.row.closed_at.is_none() {
@@ -208,7 +226,7 @@ impl Connections {
         for key in keys {
             let Some(mut connection) = self.open.remove(&key) else { continue };
             connection.active.retain(|active| *active != tgid);
-            self.conversations(&mut connection, wanted, output, |connection, context, done| {
+            self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
                 connection.finish_process(tgid, (ts, exited), context, done)
             });
             let owned = connection.processes.first() == Some(&tgid) && connection.row.closed_at.is_none();
@@ -305,7 +323,7 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let end = if connection.row.closed_at.is_some() { End::Closed } else { end };
-        self.conversations(&mut connection, wanted, output, |connection, context, done| {
+        self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
             connection.finish_all(ts, end, context, done)
         });
         forget(&mut self.of_process, &connection.processes, key);
@@ -319,6 +337,7 @@ impl Connections {
     fn conversations(
         &mut self,
         connection: &mut Connection,
+        ts: Timestamp,
         wanted: &Wanted,
         output: &mut Output<'_>,
         work: impl FnOnce(&mut Connection, &mut Context<'_>, &mut Vec<Finished>),
@@ -338,6 +357,7 @@ impl Connections {
         }
         for Finished { mut exchange, scheme, proc_id } in finished {
             connection.seen.get_or_insert("http/1.1");
+            exchange.unanswered(|from| self.holes.meet((from, ts)));
             if let (None, Some(head)) = (&connection.host, &exchange.request) {
                 connection.host = head.host().map(|host| http_rows::without_port(host).to_owned());
             }

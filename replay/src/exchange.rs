@@ -257,6 +257,14 @@ impl Exchange {
         }
     }
 
+    /// That no answer was seen means that none came, unless records are missing since the request.
+    pub fn unanswered(&mut self, missing_since: impl FnOnce(Timestamp) -> bool) {
+        let asked = self.request.as_ref().filter(|_| self.kind == Kind::Whole && self.response.is_none());
+        if asked.is_some_and(|request| missing_since(request.ts)) {
+            self.response_body.fail(BodyState::Gap);
+        }
+    }
+
     pub fn finished(mut self) -> Self {
         self.request_body.finish();
         self.response_body.finish();

@@ -128,11 +128,13 @@ fn run<R: Read + Seek>(
 }
 
 impl<'s> Pipeline<'s> {
-    fn new(head: &Head, wanted: Wanted, ahead: Ahead, mut output: Output<'s>) -> Self {
+    fn new(head: &Head, wanted: Wanted, mut ahead: Ahead, mut output: Output<'s>) -> Self {
         let recording = Recording::new(head);
         let capture_id = recording.capture_id.clone();
         output.begin(&capture_id);
         let start = head.metadata.clocks;
+        let mut connections = Connections::new(capture_id.clone());
+        connections.note_holes(ahead.holes.spans(WallClock::new(start)));
         Pipeline {
             wanted,
             output,
@@ -140,7 +142,7 @@ impl<'s> Pipeline<'s> {
             order: Order::default(),
             ahead,
             processes: Processes::new(capture_id.clone()),
-            connections: Connections::new(capture_id.clone()),
+            connections,
             dns: Dns::new(capture_id.clone()),
             files: Files::new(capture_id.clone(), head.metadata.arch.clone()),
             stdio: Stdio::default(),
@@ -181,6 +183,7 @@ impl<'s> Pipeline<'s> {
         }
         if self.live {
             self.ahead.piece(piece);
+            self.connections.note_holes(self.ahead.holes.spans(self.clock));
         }
         for (source, count) in std::mem::take(&mut self.ahead.left_out) {
             self.losses.beyond(source, count);

@@ -156,7 +156,7 @@ impl Processes {
             start_ts: Some(start_ts),
             comm: text(trim(&fork.comm)),
             uid: Some(fork.uid.get().into()),
-            depth: parent_row.depth + 1,
+            depth: parent_row.depth.map(|depth| depth + 1),
             ..parent_row
         };
         self.weigh(fork.child_tgid.get());
@@ -178,7 +178,7 @@ impl Processes {
             live.start = process.start.get();
             live.row.ppid = Some(process.ppid.get().into());
             live.row.parent_proc_id = parent.map(|(id, _)| id);
-            live.row.depth = parent.map_or(0, |(_, depth)| depth + 1);
+            live.row.depth = parent.map_or(Some(0), |(_, depth)| depth.map(|depth| depth + 1));
             live.row.start_ts = Some(start_ts);
             live.row.comm = text(trim(&process.comm));
             live.row.executable_path = Some(text(path)).filter(|path| !path.is_empty());
@@ -229,6 +229,11 @@ impl Processes {
     /// A piece of the arguments of the last exec; the row, once they are whole.
     pub fn exec_args(&mut self, tgid: u32, args: &record::ExecArgs, data: &[u8]) -> Option<tables::Exec> {
         let live = self.live.get_mut(&tgid)?;
+        if live.exec.is_none() {
+            // The record of the exec itself was lost: what is known is of the program before.
+            live.row.comm.clear();
+            live.row.executable_path = None;
+        }
         let pending = live.exec.as_mut()?;
         pending.gap |= pending.args.len() != args.offset.get() as usize || args.len != args.captured;
         pending.gap |= pending.args.len() + data.len() > MAX_ARGS;

@@ -4,9 +4,10 @@
 //! call's id comes from the provider; in one capture several agents may be given the same, so a result goes to the newest
 //! request that waits for it, of its own process if there is one.
 
+use crate::carried::Carried;
 use crate::hex::hex;
 use crate::llm::Call;
-use crate::llm::message::{self, ToolResult};
+use crate::llm::message::{self, Message, ToolResult};
 use crate::llm::opaque;
 use crate::recent::Recent;
 use crate::signals::ToolRequested;
@@ -36,6 +37,14 @@ struct Waiting {
     proc_id: i64,
     name: Option<Name>,
     row: ToolCall,
+}
+
+/// Where a result is seen for the first time.
+struct Carrier<'c> {
+    llm_call_id: i64,
+    ts: Option<Timestamp>,
+    /// In a request: the messages, and which of them it is.
+    history: Option<(&'c Carried, usize)>,
 }
 
 /// The tool calls of a capture.
@@ -71,16 +80,20 @@ impl Tools {
         let llm_call_id = call.row.llm_call_id;
         let mut done = Vec::new();
         // What a provider ran was answered with its request.
-        let sent = call.request.iter().flat_map(|message| message.tool_results()).filter(|result| !result.server);
-        for result in sent {
-            done.extend(self.take_result(result, proc_id, llm_call_id, call.row.start_ts));
+        let carried = Carried::of(call.request.iter().map(|said| &***said), |message| self.asked_by(message, proc_id));
+        for (at, message) in call.request.iter().enumerate() {
+            let carrier = Carrier { llm_call_id, ts: call.row.start_ts, history: Some((&carried, at)) };
+            for result in message.tool_results().filter(|result| !result.server) {
+                done.extend(self.take_result(result, proc_id, &carrier));
+            }
         }
         for request in call.answer.tool_calls() {
             done.extend(self.take_request(request, &call.row));
             done.extend(self.given_up());
         }
+        let own = Carrier { llm_call_id, ts: call.row.end_ts, history: None };
         for result in call.answer.tool_results() {
-            done.extend(self.take_result(result, proc_id, llm_call_id, call.row.end_ts));
+            done.extend(self.take_result(result, proc_id, &own));
         }
         done
     }
@@ -133,7 +146,8 @@ impl Tools {
             args_hash: Some(sha256(&request.arguments)),
             args_complete: serde_json::from_str::<serde::de::IgnoredAny>(&request.arguments).is_ok(),
             arguments: Some(request.arguments.clone()),
-            requested_ts: request.ts.or(call.end_ts),
+            // In a stream that is not whole, its end was not seen.
+            requested_ts: request.ts.or(call.end_ts.filter(|_| call.complete || !call.stream)),
             ..ToolCall::default()
         };
         if !request.server {
@@ -141,7 +155,7 @@ impl Tools {
                 tool_call_key: row.tool_call_key,
                 tool_call_id: row.tool_call_id.clone(),
                 proc_id,
-                requested_ts: row.requested_ts,
+                requested_ts: request.ts.or(call.end_ts),
                 tool_name: row.tool_name.clone(),
                 arguments: request.arguments.clone(),
             });
@@ -157,13 +171,17 @@ impl Tools {
         self.forget(oldest?)
     }
 
-    fn take_result(
-        &mut self,
-        result: &ToolResult,
-        proc_id: i64,
-        llm_call_id: i64,
-        ts: Option<Timestamp>,
-    ) -> Option<ToolCall> {
+    /// The call that gave this answer, if all that it asks of tools still waits for results.
+    fn asked_by(&self, message: &Message, proc_id: i64) -> Option<i64> {
+        let mut by = message.tool_calls().map(|request| {
+            let name = name(request.id.as_deref().or(request.key.as_deref())?);
+            self.waiting.get(&self.waiting_of(&name, proc_id)?)?.row.llm_call_id
+        });
+        let first = by.next()??;
+        by.all(|other| other == Some(first)).then_some(first)
+    }
+
+    fn take_result(&mut self, result: &ToolResult, proc_id: i64, carrier: &Carrier<'_>) -> Option<ToolCall> {
         // A result that belongs to nothing cannot be told from itself when it is sent again.
         let name = name(result.id.as_deref().or(result.key.as_deref())?);
         let mut row = match self.take_waiting(&name, proc_id) {
@@ -182,7 +200,10 @@ impl Tools {
             }
         };
         self.answered.insert(name, ());
-        row.result_llm_call_id = Some(llm_call_id);
+        let before = carrier.history.is_some_and(|(carried, at)| carried.has(at, row.llm_call_id));
+        let carrier = Some(carrier).filter(|_| !before);
+        let ts = carrier.and_then(|carrier| carrier.ts);
+        row.result_llm_call_id = carrier.map(|carrier| carrier.llm_call_id);
         let shown = opaque::removed_from_text(&result.text).into_owned();
         row.result_hash = Some(sha256(&shown));
         row.result = Some(shown);

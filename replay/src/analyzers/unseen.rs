@@ -44,7 +44,9 @@ impl Analyzer for Unseen {
             subject_kind: "connection",
             subject_key: connection.conn_id.to_string(),
             message: format!("what went through TLS to {host} was not seen"),
-            evidence: Some(format!("{bytes_sent} bytes sent, {bytes_received} received")),
+            evidence: bytes_sent
+                .zip(*bytes_received)
+                .map(|(sent, received)| format!("{sent} bytes sent, {received} received")),
         });
     }
 }

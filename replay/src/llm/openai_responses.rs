@@ -193,14 +193,17 @@ impl Item {
         if self.done.is_some() {
             return parts(&self.item, self.done);
         }
-        // It was cut off: its text is there, a tool call has no whole arguments.
+        // It was cut off: its text is there, and as much of a tool call's arguments as came.
         if !self.text.is_empty() {
             return vec![Part::Text(self.text)];
         }
+        let custom = self.item.get("type").is_some_and(|kind| kind == "custom_tool_call");
+        // Text of which the end is unknown is no JSON yet.
+        let begun =
+            |text: String| Value::from(text).to_string().strip_suffix('"').map(str::to_owned).unwrap_or_default();
+        let came = if custom { begun(self.arguments) } else { self.arguments };
         let call = |part| match part {
-            Part::ToolCall(call) => {
-                Some(Part::ToolCall(ToolCall { arguments: format!("{} ", self.arguments), ..call }))
-            }
+            Part::ToolCall(call) => Some(Part::ToolCall(ToolCall { arguments: came.clone(), ..call })),
             _ => None,
         };
         parts(&self.item, None).into_iter().filter_map(call).collect()

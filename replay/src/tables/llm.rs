@@ -146,7 +146,7 @@ table! {
         tool_call_id: Option<String> [otel = "gen_ai.tool.call.id"],
         /// The LLM call whose answer asked for it.
         llm_call_id: Option<i64>,
-        /// The LLM call that first carried its result.
+        /// The LLM call that first carried its result; null where that is not in the capture.
         result_llm_call_id: Option<i64>,
         /// The turn of the LLM call that asked for it.
         turn_id: Option<i64>,
@@ -166,9 +166,9 @@ table! {
         result_hash: Option<String>,
         /// Whether the agent called the result an error.
         is_error: Option<bool>,
-        /// When the model's request was complete.
+        /// When the model's request was complete; null where that is not in the capture.
         requested_ts: Option<Timestamp>,
-        /// When the agent sent the result.
+        /// When the agent sent the result; null where that is not in the capture, and a later call sends it once more.
         result_ts: Option<Timestamp>,
         /// From `requested_ts` to `result_ts`.
         duration_ns: Option<i64> [unit = "ns"],

@@ -76,14 +76,14 @@ table! {
         exit_code: Option<i64> [otel = "process.exit.code"],
         /// Number of the signal that ended it.
         exit_signal: Option<i64>,
-        /// Command name, after its last exec.
+        /// Command name, after its last exec; empty where the records that say so were lost.
         comm: String,
-        /// Executable of its last exec, links resolved.
+        /// Executable of its last exec, links resolved; null where the record of that was lost.
         executable_path: Option<String> [otel = "process.executable.path"],
         /// User id.
         uid: Option<i64> [otel = "process.real_user.id"],
-        /// Forks between the recorded root process and this one.
-        depth: i64,
+        /// Forks between the recorded root process and this one; null where the record of one was lost.
+        depth: Option<i64>,
         /// CPU time in user mode.
         user_ns: Option<i64> [unit = "ns"],
         /// CPU time in kernel mode.

@@ -40,10 +40,10 @@ table! {
         tls_seen: bool,
         /// Whether bytes that were never or no longer encrypted are in the capture.
         plaintext_seen: bool,
-        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known.
-        bytes_sent: i64 [unit = "bytes"],
-        /// Bytes received through the socket, what TLS adds included; of plaintext where the socket is not known.
-        bytes_received: i64 [unit = "bytes"],
+        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where the record of its end was lost.
+        bytes_sent: Option<i64> [unit = "bytes"],
+        /// Bytes received through the socket, as `bytes_sent`.
+        bytes_received: Option<i64> [unit = "bytes"],
         /// Plaintext bytes sent, those missing from the capture included.
         plaintext_sent: i64 [unit = "bytes"],
         /// Plaintext bytes received, those missing from the capture included.
