@@ -371,6 +371,11 @@ impl Connection {
         !self.raws.is_empty()
     }
 
+    /// Name of the server: as it was asked for in TLS, else in HTTP, else as it was looked up.
+    pub fn server_name(&self) -> Option<&str> {
+        [&self.server_asked_for, &self.host, &self.looked_up].into_iter().find_map(Option::as_deref)
+    }
+
     /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
     pub fn into_row(mut self) -> Option<tables::Connection> {
         let anything = self.row.plaintext_seen || self.row.tls_seen || self.used || self.opened;
@@ -380,8 +385,8 @@ impl Connection {
             return None;
         }
         let only_offer = if let [one] = &self.offered[..] { Some(one.clone()) } else { None };
+        self.row.server_name = self.server_name().map(str::to_owned);
         self.row.alpn = self.chosen.or(self.seen.map(str::to_owned)).or(only_offer);
-        self.row.server_name = self.server_asked_for.or(self.host).or(self.looked_up);
         let [sent, received] = self.plaintext;
         (self.row.plaintext_sent, self.row.plaintext_received) = (signed(sent), signed(received));
         let [socket_sent, socket_received] = self.socket_bytes;

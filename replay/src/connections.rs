@@ -361,6 +361,9 @@ impl Connections {
             if let (None, Some(head)) = (&connection.host, &exchange.request) {
                 connection.host = head.host().map(|host| http_rows::without_port(host).to_owned());
             }
+            if exchange.request.as_ref().is_some_and(|head| head.host().is_none()) {
+                exchange.server_name = connection.server_name().map(str::to_owned);
+            }
             if output.wants(tables::StreamEvent::TABLE) {
                 http_rows::events(&self.capture_id, &exchange, output);
             }

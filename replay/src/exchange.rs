@@ -70,6 +70,8 @@ pub(crate) struct Exchange {
     pub response_done: bool,
     /// Last byte of the response.
     pub end_ts: Option<Timestamp>,
+    /// The server, as its connection has it, where the request does not say.
+    pub server_name: Option<String>,
     pub end_reason: &'static str,
     /// The exchange that this one repeats, and how many tries there were, this one included.
     pub retry_of: Option<i64>,
@@ -95,6 +97,7 @@ impl Exchange {
             request_done: false,
             response_done: false,
             end_ts: None,
+            server_name: None,
             end_reason: "capture_end",
             retry_of: None,
             attempt: 1,

@@ -1,6 +1,6 @@
 //! What somebody does next, as records: each a while after the one before. Their times are filled in when they happen.
 
-use crate::common::{bytes, header};
+use crate::common::{bytes, client_hello, header, hello};
 use agentsight_formats::record::direction::{RECEIVED, SENT};
 use agentsight_formats::record::*;
 use std::collections::VecDeque;
@@ -223,20 +223,6 @@ impl Scene {
         }
         self.socket(line, socket_op::CLOSE);
     }
-}
-
-/// A TLS record with a hello in it (RFC 8446, 4.1.2), with one extension at most.
-fn hello(kind: u8, ciphers: &[u8], extensions: &[u8]) -> Vec<u8> {
-    let body = [&[3, 3][..], &[0; 32], &[0], ciphers, &(extensions.len() as u16).to_be_bytes(), extensions].concat();
-    let message = [&[kind, 0][..], &(body.len() as u16).to_be_bytes(), &body].concat();
-    [&[22, 3, 1][..], &(message.len() as u16).to_be_bytes(), &message].concat()
-}
-
-fn client_hello(host: &str) -> Vec<u8> {
-    let len = host.len() as u16;
-    let name = [&(len + 3).to_be_bytes()[..], &[0], &len.to_be_bytes(), host.as_bytes()].concat();
-    let extension = [&[0, 0][..], &(len + 5).to_be_bytes(), &name].concat();
-    hello(1, &[0, 2, 0x13, 1, 1, 0], &extension)
 }
 
 fn server_hello() -> Vec<u8> {

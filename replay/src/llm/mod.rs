@@ -202,6 +202,7 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     };
     let usage = answer.usage.as_ref().map(api.usage).unwrap_or_default();
     let (start_ts, end_ts) = (Some(head.ts), exchange.end_ts);
+    let host = head.host().or(exchange.server_name.as_deref()).unwrap_or_default();
     let status = response.map_or(0, |head| head.status);
     let failed = answer.error_type.is_some() || status >= 400;
     // A client may stop reading at the end of the stream that the API defines, or at an error, before the end of the message around it.
@@ -228,7 +229,7 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let row = LlmCall {
         http_id: exchange.http_id,
         wire_api: api.wire_api,
-        provider_name: provider::of(head.host().unwrap_or_default(), path, (api.maker)(path)),
+        provider_name: provider::of(host, path, (api.maker)(path)),
         operation_name: api.operation,
         previous_response_id: request.as_ref().and_then(previous_response),
         session_id: session.as_ref().map(|session| session.id.clone()),

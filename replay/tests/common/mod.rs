@@ -5,13 +5,16 @@
 pub mod piped;
 pub mod run;
 
-use agentsight_formats::record::{self, Header, TlsClose, TlsData, direction, kind, library};
+use agentsight_formats::record::{
+    self, Header, SocketData, TlsClose, TlsData, direction, kind, library, socket_content,
+};
 use agentsight_formats::{Clocks, Head, Metadata, Reader, Writer};
 use agentsight_replay::table::{Row, TableDef, Value};
 use agentsight_replay::{Report, Sink, replay};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::ops::ControlFlow;
+use zerocopy::FromZeros;
 
 /// A row: its cells by name. Columns that hold nothing are left out.
 pub type Cells = BTreeMap<&'static str, String>;
@@ -117,6 +120,22 @@ impl Script {
         self.records.push(bytes(&fixed, &[data]));
     }
 
+    /// A client greets a server of this name.
+    pub fn greet(&mut self, socket_id: u64, host: &str) {
+        self.time += 1;
+        let hello = client_hello(host);
+        let data = SocketData {
+            header: header(kind::SOCKET_DATA, self.time, 10),
+            socket_id: socket_id.into(),
+            len: (hello.len() as u32).into(),
+            captured: (hello.len() as u32).into(),
+            direction: direction::SENT.into(),
+            content: socket_content::TLS_HELLO.into(),
+            ..SocketData::new_zeroed()
+        };
+        self.records.push(bytes(&data, &[&hello]));
+    }
+
     pub fn close(&mut self, conn_id: u64) {
         self.time += 1;
         let header = header(kind::TLS_CLOSE, self.time, 10);
@@ -127,6 +146,20 @@ impl Script {
         request.chunks(size).for_each(|chunk| self.say(1, direction::SENT, chunk));
         response.chunks(size).for_each(|chunk| self.say(1, direction::RECEIVED, chunk));
     }
+}
+
+/// A TLS record with a hello in it (RFC 8446, 4.1.2), with one extension at most.
+pub fn hello(kind: u8, ciphers: &[u8], extensions: &[u8]) -> Vec<u8> {
+    let body = [&[3, 3][..], &[0; 32], &[0], ciphers, &(extensions.len() as u16).to_be_bytes(), extensions].concat();
+    let message = [&[kind, 0][..], &(body.len() as u16).to_be_bytes(), &body].concat();
+    [&[22, 3, 1][..], &(message.len() as u16).to_be_bytes(), &message].concat()
+}
+
+pub fn client_hello(host: &str) -> Vec<u8> {
+    let len = host.len() as u16;
+    let name = [&(len + 3).to_be_bytes()[..], &[0], &len.to_be_bytes(), host.as_bytes()].concat();
+    let extension = [&[0, 0][..], &(len + 5).to_be_bytes(), &name].concat();
+    hello(1, &[0, 2, 0x13, 1, 1, 0], &extension)
 }
 
 pub fn request(path: &str, headers: &str, body: &str) -> Vec<u8> {

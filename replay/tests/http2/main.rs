@@ -239,6 +239,34 @@ fn where_the_path_is_unknown_request_and_answer_tell_the_api() {
     assert!(seen.table("http").iter().all(|row| !row.contains_key("path")));
 }
 
+/// The name of the server is in the lost table, too.
+#[test]
+fn where_the_server_is_unknown_its_connection_tells_who_answers() {
+    let head = |authority: &[(&str, &str)]| {
+        [block(false, &[(":method", "POST"), (":path", "/v1/chat/completions")]), block(false, authority)].concat()
+    };
+    let known = [&head(&[(":authority", "api.x.ai:443")])[..], &[0xbf]].concat();
+    let unknown = [&head(&[])[..], &[0xbe, 0xbf]].concat();
+    let ask = |script: &mut Script, stream, head: &[u8]| {
+        script.say(1, SENT, &frame(HEADERS, END_HEADERS, stream, head));
+        script.say(1, SENT, &frame(DATA, 1, stream, CHAT.as_bytes()));
+        script.say(1, RECEIVED, &frame(HEADERS, END_HEADERS, stream, &ok(&[("content-type", "text/event-stream")])));
+        script.say(1, RECEIVED, &frame(DATA, 1, stream, CHAT_STREAM.as_bytes()));
+    };
+    let providers = |script: &Script| -> Vec<String> {
+        rows(&script.records).table("llm_calls").iter().map(|row| row["provider_name"].clone()).collect()
+    };
+    let mut by_hello = Script::default();
+    by_hello.greet(1, "api.openai.com");
+    ask(&mut by_hello, 41, &unknown);
+    assert_eq!(providers(&by_hello), ["openai"]);
+    let mut by_request = Script::default();
+    ask(&mut by_request, 41, &unknown);
+    ask(&mut by_request, 43, &known);
+    ask(&mut by_request, 45, &unknown);
+    assert_eq!(providers(&by_request), ["", "x_ai", "x_ai"]);
+}
+
 #[test]
 fn a_gap_inside_a_body_keeps_the_place_and_the_other_streams() {
     let mut script = connection(&[
