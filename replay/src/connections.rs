@@ -13,7 +13,7 @@ use crate::http_rows;
 use crate::memory::Memory;
 use crate::output::Output;
 use crate::processes::signed;
-use crate::signals::{Asking, Ends};
+use crate::signals::{Asking, Ends, Posted};
 use crate::table::Timestamp;
 use crate::wanted::Wanted;
 use crate::{hello, tables};
@@ -349,11 +349,15 @@ impl Connections {
             memory: &self.memory,
             proc_id: connection.row.proc_id,
             asking: Vec::new(),
+            posted: Vec::new(),
         };
         let mut finished = Vec::new();
         work(connection, &mut context, &mut finished);
         for (http_id, proc_id) in context.asking {
             output.tell(&Asking { http_id, proc_id });
+        }
+        for (http_id, proc_id) in context.posted {
+            output.tell(&Posted { http_id, conn_id: connection.row.conn_id, proc_id });
         }
         for Finished { mut exchange, scheme, proc_id } in finished {
             connection.seen.get_or_insert("http/1.1");

@@ -3,6 +3,7 @@
 use crate::body::{Body, BodyState};
 use crate::event::Event;
 use crate::framing::Stream;
+use crate::jsonrpc;
 use crate::llm;
 use crate::memory::{Memory, Share};
 use crate::message::Head;
@@ -195,6 +196,9 @@ impl Exchange {
         if llm::may_ask(&head) {
             context.asking.push((self.http_id, context.proc_id));
         }
+        if jsonrpc::may_be_posted(&head) {
+            context.posted.push((self.http_id, context.proc_id));
+        }
         self.request_body = body(&head);
         self.request = Some(self.within(head));
     }
@@ -290,6 +294,8 @@ pub(crate) struct Context<'a> {
     pub proc_id: i64,
     /// Exchanges that have begun and may be calls of models, with their process.
     pub asking: Vec<(i64, i64)>,
+    /// Those that may carry MCP.
+    pub posted: Vec<(i64, i64)>,
 }
 
 impl Context<'_> {

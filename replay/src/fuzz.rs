@@ -130,7 +130,7 @@ struct Ids {
 
 fn context(ids: &mut Ids) -> Context<'_> {
     let Ids { next, memory } = ids;
-    Context { next_http_id: next, keep_bodies: true, memory, proc_id: 1, asking: Vec::new() }
+    Context { next_http_id: next, keep_bodies: true, memory, proc_id: 1, asking: Vec::new(), posted: Vec::new() }
 }
 
 /// What goes through a connection, whatever it speaks.

@@ -1,7 +1,17 @@
 //! Messages of JSON-RPC 2.0 (jsonrpc.org/specification), alone or in batches.
 
+use crate::message::Head;
 use memchr::memmem;
 use serde_json::Value;
+
+/// Whether a request over HTTP may carry messages: clients of MCP say that they take either kind of answer, or name its version or
+/// their session.
+pub(crate) fn may_be_posted(head: &Head) -> bool {
+    let has = |name: &str, what: &str| head.field(name).is_some_and(|value| value.contains(what));
+    let named = || ["mcp-session-id", "mcp-protocol-version"].iter().any(|name| head.field(name).is_some());
+    let json = head.method == "POST" && has("content-type", "application/json");
+    json && (has("accept", "text/event-stream") || named())
+}
 
 /// What names a request: a number and a text are never the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

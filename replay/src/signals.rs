@@ -66,6 +66,28 @@ table! {
 }
 
 table! {
+    /// A request over HTTP has begun that looks like one of MCP: what the server does for it happens before it has ended.
+    pub struct Posted in "posted" {
+        /// The exchange.
+        http_id: i64,
+        /// Its connection.
+        conn_id: i64,
+        /// The process at whose end it was seen.
+        proc_id: i64,
+    }
+}
+
+table! {
+    /// A process has begun to serve a client of MCP over HTTP; that it has ended is told as of any exchange.
+    pub struct McpServing in "mcp_serving" {
+        /// The exchange.
+        http_id: i64,
+        /// The server.
+        server_proc_id: i64,
+    }
+}
+
+table! {
     /// An MCP client has asked its server for something; the row of `mcp` comes with the response.
     pub struct McpRequested in "mcp_requested" {
         /// The exchange.

@@ -129,7 +129,7 @@ pub static ANALYZERS: &[Entry] = &[
         mcp_calls::INPUTS,
         mcp_calls::McpCalls::boxed,
     ),
-    analyzer("causes", 2, "which tool call caused what", &[Cause::TABLE], causes::INPUTS, causes::Causes::boxed),
+    analyzer("causes", 3, "which tool call caused what", &[Cause::TABLE], causes::INPUTS, causes::Causes::boxed),
     analyzer(
         "mcp-tools",
         1,

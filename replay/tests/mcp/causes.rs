@@ -61,6 +61,39 @@ fn a_tool_call_leads_to_its_request_and_to_what_the_server_does() {
 }
 
 #[test]
+fn over_http_on_loopback_it_is_the_same() {
+    // Which end is seen first is chance, each time.
+    for first in [[true, true], [true, false], [false, true], [false, false]] {
+        let mut run = Run::new();
+        // Started by somebody else.
+        run.exec(SERVER, &["server"]);
+        http::connect(&mut run.script);
+        http::ask(&mut run.script, INITIALIZE);
+        http::answered(&mut run.script, SERVES, first[0]);
+        run.ask(&[("a", "mcp__fs__build", r#"{"target":"all","jobs":2}"#)]);
+        http::ask(&mut run.script, &call("1", "build", r#"{"jobs":2,"target":"all"}"#));
+        run.start(SERVER, 21, &["make", "-j2"]);
+        run.start(21, 22, &["cc", "a.c"]);
+        run.unlink(SERVER, "/w/lock");
+        run.time();
+        http::answered(&mut run.script, &result("1", r#"{"content":[]}"#), first[1]);
+        run.start(SERVER, 23, &["tidy"]);
+        run.answer(&["a"]);
+        // What the server does waits for the request, and what is told meanwhile stands behind it.
+        assert_eq!(
+            causes(&run.rows()),
+            [
+                ["exec", "1", "pipe", "Double(0.9)", "VarcharList([])"],
+                ["exec", "1", "subtree", "Double(0.81)", "VarcharList([])"],
+                ["file", "1", "pipe", "Double(0.9)", "VarcharList([])"],
+                ["mcp", "1", "mcp_id", "Double(0.95)", "VarcharList([])"],
+            ],
+            "{first:?}"
+        );
+    }
+}
+
+#[test]
 fn of_parallel_calls_the_server_works_on_its_own() {
     let mut run = serving();
     run.ask(&[("a", "bash", r#"{"command":"sleep 9"}"#), ("b", "build", r#"{"n":1}"#)]);

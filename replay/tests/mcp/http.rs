@@ -177,10 +177,8 @@ fn other_json_rpc_over_http_is_no_mcp() {
     assert!(rows(&script.records).table("mcp").is_empty());
 }
 
-/// Over the loopback interface each exchange is seen at either end.
-#[test]
-fn where_both_ends_are_recorded_there_is_one_row() {
-    let mut script = Script { library: library::PLAIN, ..Script::default() };
+/// A client (process 10) connects to a server (process 20) over the loopback interface.
+pub fn connect(script: &mut Script) {
     for (tgid, id, op, ports) in [(10, 5, socket_op::CONNECT, (40_000, 80)), (20, 6, socket_op::ACCEPT, (80, 40_000))] {
         script.time += 1;
         let mut socket = Socket::new_zeroed();
@@ -192,15 +190,41 @@ fn where_both_ends_are_recorded_there_is_one_row() {
         socket.peer[..4].copy_from_slice(&[127, 0, 0, 1]);
         script.records.push(bytes(&socket, &[b""]));
     }
-    let exchanges = [(INITIALIZE.to_owned(), SERVES.to_owned()), (call("1", "a", "{}"), result("1", "{}"))];
-    for (asked, answer) in exchanges {
-        let (asked, answer) = (post("", &asked), response("", answer.as_bytes()));
-        for (tgid, conn, direction, data) in
-            [(10, 5, SENT, &asked), (20, 6, RECEIVED, &asked), (20, 6, SENT, &answer), (10, 5, RECEIVED, &answer)]
-        {
-            script.tgid = tgid;
-            script.say(conn, direction, data);
-        }
+}
+
+/// Something goes through the socket of a process.
+fn say(script: &mut Script, (tgid, conn, direction): (u32, u64, u16), data: &[u8]) {
+    let before = (script.tgid, script.library);
+    (script.tgid, script.library) = (tgid, library::PLAIN);
+    script.say(conn, direction, data);
+    (script.tgid, script.library) = before;
+}
+
+/// The client posts a message, which is seen at either end.
+pub fn ask(script: &mut Script, message: &str) {
+    let request = post("", message);
+    say(script, (10, 5, SENT), &request);
+    say(script, (20, 6, RECEIVED), &request);
+}
+
+/// The server answers; whoever returns from the kernel first is seen first.
+pub fn answered(script: &mut Script, message: &str, server_first: bool) {
+    let response = response("", message.as_bytes());
+    let mut ends = [(20, 6, SENT), (10, 5, RECEIVED)];
+    if !server_first {
+        ends.reverse();
+    }
+    ends.into_iter().for_each(|end| say(script, end, &response));
+}
+
+/// Over the loopback interface each exchange is seen at either end.
+#[test]
+fn where_both_ends_are_recorded_there_is_one_row() {
+    let mut script = Script::default();
+    connect(&mut script);
+    for (asked, answer) in [(INITIALIZE.to_owned(), SERVES.to_owned()), (call("1", "a", "{}"), result("1", "{}"))] {
+        ask(&mut script, &asked);
+        answered(&mut script, &answer, true);
     }
     let seen = rows(&script.records);
     assert_eq!(seen.table("http").len(), 4);

@@ -6,8 +6,8 @@
 //!
 //! What an MCP server does while it works on requests is of the calls that these are of, and of no others.
 //!
-//! Tools may start before the answer that asks for them has ended, and it is told then: while a process above asks a model, what
-//! happens is held back, for [`HOLD`] at the most.
+//! Tools may start before the answer that asks for them has ended, and it is told then; what an MCP server is asked over HTTP is
+//! told when it has answered. While a process above asks a model or serves, what happens is held back, for [`HOLD`] at the most.
 
 mod calls;
 mod evidence;
@@ -15,12 +15,12 @@ mod serving;
 
 use super::{Analyzer, Inputs, Rows};
 use crate::bounded::Bounded;
-use crate::signals::{Answered, Asking, McpCalled, McpRequested, Started, ToolRequested};
+use crate::signals::{Answered, Asking, McpCalled, McpRequested, McpServing, Started, ToolRequested};
 use crate::table::{Row, Timestamp};
 use crate::tables::{Cause, Connection, Exec, File, Mcp, ToolCall};
 use calls::{Call, Calls};
 use serving::{Requests, Serving};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// How long a row waits for the answer that may explain it, in nanoseconds of event time.
 const HOLD: i64 = 30_000_000_000;
@@ -31,8 +31,8 @@ const MAX_HELD: usize = 65_536;
 /// Processes whose parent and cause are remembered.
 const MAX_PROCESSES: usize = 65_536;
 
-/// Exchanges with models that are on their way at once.
-const MAX_ASKING: usize = 4096;
+/// Exchanges that are on their way at once.
+const MAX_OPEN: usize = 4096;
 
 /// How deep a process may be below the one that asked.
 const MAX_DEPTH: usize = 256;
@@ -47,6 +47,7 @@ pub(super) const INPUTS: Inputs = Inputs {
         (ToolCall::TABLE, &["mcp_server"]),
         (McpRequested::TABLE, &[]),
         (McpCalled::TABLE, &[]),
+        (McpServing::TABLE, &[]),
         (Mcp::TABLE, &[]),
     ],
     amends: &[
@@ -98,8 +99,9 @@ pub(super) struct Causes {
     parents: Bounded<i64, i64>,
     /// What is known of a process: the call that started it.
     started_by: Bounded<i64, (i64, f64)>,
-    /// Exchanges with models that are on their way, and the process that asks.
-    asking: BTreeMap<i64, i64>,
+    /// Exchanges that are on their way, each with the process of which they may say why it does something: that which asks a
+    /// model, or serves over HTTP.
+    open: BTreeSet<(i64, i64)>,
     held: VecDeque<(i64, Held)>,
     now: i64,
 }
@@ -112,7 +114,7 @@ impl Causes {
             requests: Requests::default(),
             parents: Bounded::new(MAX_PROCESSES),
             started_by: Bounded::new(MAX_PROCESSES),
-            asking: BTreeMap::new(),
+            open: BTreeSet::new(),
             held: VecDeque::new(),
             now: i64::MIN,
         })
@@ -137,10 +139,23 @@ impl Causes {
         }
     }
 
-    /// Whether an answer is on its way that may say why a process does something.
+    /// Whether an exchange is on its way that may say why a process does something.
     fn may_be_explained(&self, proc_id: i64) -> bool {
-        let asks = |proc_id: &i64| self.asking.values().any(|asking| asking == proc_id);
-        !self.asking.is_empty() && self.line(proc_id).iter().any(asks)
+        let of = |proc_id: &i64| self.open.iter().any(|(_, open)| open == proc_id);
+        !self.open.is_empty() && self.line(proc_id).iter().any(of)
+    }
+
+    fn begun(&mut self, http_id: i64, proc_id: i64) {
+        self.open.insert((http_id, proc_id));
+        if self.open.len() > MAX_OPEN {
+            self.open.pop_first();
+        }
+    }
+
+    fn ended(&mut self, http_id: i64) {
+        while let Some(&open) = self.open.range((http_id, i64::MIN)..=(http_id, i64::MAX)).next() {
+            self.open.remove(&open);
+        }
     }
 
     fn decide(&mut self, held: Held, out: &mut Rows<'_>) {
@@ -309,12 +324,11 @@ impl Analyzer for Causes {
         if let Some(started) = row.downcast::<Started>() {
             self.parents.insert(started.proc_id, started.parent_proc_id);
         } else if let Some(asking) = row.downcast::<Asking>() {
-            self.asking.insert(asking.http_id, asking.proc_id);
-            if self.asking.len() > MAX_ASKING {
-                self.asking.pop_first();
-            }
+            self.begun(asking.http_id, asking.proc_id);
+        } else if let Some(serving) = row.downcast::<McpServing>() {
+            self.begun(serving.http_id, serving.server_proc_id);
         } else if let Some(answered) = row.downcast::<Answered>() {
-            self.asking.remove(&answered.http_id);
+            self.ended(answered.http_id);
         } else if let Some(exec) = row.downcast::<Exec>() {
             self.hold(exec.ts, Held::Exec(exec.clone()));
         } else if let Some(file) = row.downcast::<File>() {

@@ -9,7 +9,7 @@ use super::sessions::{Key, Place, Sessions};
 use crate::analyzers::Rows;
 use crate::bounded::Bounded;
 use crate::jsonrpc::{self, Message};
-use crate::signals::Ends;
+use crate::signals::{Ends, McpServing, Posted};
 use crate::table::Timestamp;
 use crate::tables::{self, StreamEvent};
 
@@ -100,17 +100,23 @@ impl Http {
         if posted.is_empty() && said.is_empty() {
             return;
         }
-        let exchange = Exchange::new(http, endpoint, self.processes(http));
+        let exchange = Exchange::new(http, endpoint, self.processes(http.conn_id, http.proc_id));
         if exchange.is_mcp(&posted, &said, sessions) && self.counts(http.conn_id) {
             exchange.take(posted, (said, end), sessions, out);
         }
     }
 
+    /// The server that begins to work on a request, if it is recorded.
+    pub fn posted(&self, posted: &Posted) -> Option<McpServing> {
+        let [_, server] = self.processes(posted.conn_id, posted.proc_id);
+        Some(McpServing { http_id: posted.http_id, server_proc_id: server? })
+    }
+
     /// The processes of client and server.
-    fn processes(&self, http: &tables::Http) -> [Option<i64>; 2] {
-        let ends = self.ends.get(&http.conn_id);
+    fn processes(&self, conn_id: i64, proc_id: i64) -> [Option<i64>; 2] {
+        let ends = self.ends.get(&conn_id);
         let other = ends.and_then(|ends| self.other_end(ends)).map(|other| other.proc_id);
-        let this = Some(http.proc_id);
+        let this = Some(proc_id);
         if ends.is_some_and(|ends| ends.role == Some("server")) { [other, this] } else { [this, other] }
     }
 

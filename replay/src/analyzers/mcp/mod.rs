@@ -10,7 +10,7 @@ mod stdio;
 mod tools;
 
 use super::{Analyzer, Inputs, Rows, reads};
-use crate::signals::Ends;
+use crate::signals::{Ends, Posted};
 use crate::table::Row;
 use crate::tables::{self, StreamEvent};
 
@@ -19,6 +19,7 @@ pub(super) const READS: Inputs = reads(&[
     (tables::Http::TABLE, &["request_body", "response_body"]),
     (StreamEvent::TABLE, &[]),
     (Ends::TABLE, &[]),
+    (Posted::TABLE, &[]),
 ]);
 
 pub(super) struct Mcp {
@@ -44,6 +45,8 @@ impl Analyzer for Mcp {
             self.http.exchange(http, &mut self.sessions, out);
         } else if let Some(ends) = row.downcast::<Ends>() {
             self.http.ends(ends);
+        } else if let Some(posted) = row.downcast::<Posted>() {
+            self.http.posted(posted).iter().for_each(|serving| out(serving));
         }
     }
 
