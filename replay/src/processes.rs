@@ -207,6 +207,10 @@ impl Processes {
         let capture_id = self.capture_id.clone();
         let live = self.live(tgid);
         let unfinished = live.exec.take().map(PendingExec::finish);
+        if live.start == 0 && live.row.proc_id == 1 {
+            // The recorded command: its fork was before the recording.
+            live.row.depth = Some(0);
+        }
         live.start = exec.start.get();
         live.row.start_ts.get_or_insert(start_ts);
         live.row.ppid.get_or_insert(exec.ppid.get().into());

@@ -40,6 +40,16 @@ fn without_its_fork_a_process_has_no_parent_and_no_depth() {
 }
 
 #[test]
+fn the_process_that_a_recording_begins_with_is_its_root() {
+    let mut run = Run::new();
+    run.start(AGENT, 11, &["ls"]);
+    run.exit(11);
+    let seen = run.rows();
+    let depths: Vec<_> = seen.table("processes").iter().map(|row| (row["pid"].clone(), row["depth"].clone())).collect();
+    assert_eq!(depths, [("11", "1"), ("10", "0")].map(|(pid, depth)| (pid.to_owned(), depth.to_owned())));
+}
+
+#[test]
 fn without_the_record_of_an_exec_a_process_is_not_named_by_the_program_before() {
     let mut run = Run::new();
     run.start(AGENT, 11, &["sh"]);
