@@ -39,12 +39,6 @@ impl Ahead {
     /// When the input cannot be read.
     pub fn read<R: Read + Seek>(&mut self, reader: &mut Reader<R>) -> Result<(), Error> {
         self.holes.begin(reader.head().metadata.part().map_or(1, |(_, part)| part));
-        if reader.tail()?.is_some_and(|tail| {
-            let kinds = || tail.segments.iter().flat_map(|segment| segment.kinds.keys());
-            !kinds().any(|kind| is_wanted(*kind) || *kind == kind::TLS_DATA)
-        }) {
-            return Ok(());
-        }
         while let Some(item) = reader.next_item()? {
             let Item::Piece(piece) = item else { continue };
             self.piece(&piece);

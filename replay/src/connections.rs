@@ -58,7 +58,8 @@ pub(crate) struct Connections {
     http_ids: i64,
     pub attempts: Attempts,
     memory: Memory,
-    holes: Spans,
+    /// Where records are missing.
+    pub holes: Spans,
     /// Exchanges that wait for the next stage.
     pub done: Vec<Done>,
 }

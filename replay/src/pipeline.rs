@@ -66,11 +66,9 @@ pub(crate) fn replay<R: Read + Seek>(
     let output = Output::new(sink);
     let wanted = Wanted::of(&output);
     let mut ahead = Ahead::default();
-    if wanted.connections || wanted.stdio {
-        for (index, file) in files.iter().enumerate() {
-            let mut reader = open(index).map_err(at(file))?;
-            ahead.read(&mut reader).map_err(at(file))?;
-        }
+    for (index, file) in files.iter().enumerate() {
+        let mut reader = open(index).map_err(at(file))?;
+        ahead.read(&mut reader).map_err(at(file))?;
     }
     let mut files = files.iter().enumerate();
     run(&mut || files.next().map(|(index, file)| (file.clone(), open(index))), (wanted, ahead, output), false)
@@ -265,9 +263,12 @@ impl<'s> Pipeline<'s> {
             }
             Body::Exec { exec, path, cwd, .. } => {
                 self.close_connections_of(tgid, ts, false);
-                let start = self.clock.at(exec.start.get());
-                let unfinished = self.processes.exec(tgid, exec, (path, cwd), ts, start);
+                let (start, known) = (self.clock.at(exec.start.get()), self.processes.parent(tgid).is_some());
+                let unfinished = self.processes.exec(tgid, exec, (path, cwd), (ts, start), &self.connections.holes);
                 unfinished.iter().for_each(|row| self.output.row(row));
+                if !known {
+                    self.started(tgid);
+                }
             }
             Body::ExecArgs { args, data } => {
                 self.processes.exec_args(tgid, args, data).iter().for_each(|row| self.output.row(row));

@@ -2,6 +2,7 @@
 //! tables `processes` and `execs`.
 
 use crate::bounded::{Bounded, stale};
+use crate::holes::Spans;
 use crate::memory::{Memory, Share};
 use crate::table::Timestamp;
 use crate::tables;
@@ -15,6 +16,9 @@ const START_TOLERANCE_NS: u64 = 10_000_000;
 /// not heard of for longest would be told as they are; one of them that is heard of again is another.
 const MAX_LIVE: usize = 32_768;
 const MAX_BYTES: usize = 64 << 20;
+
+/// The record of a fork is written within this time after the start of the new process.
+const FORK_NS: i64 = 1_000_000_000;
 
 /// Processes that have exited whose number is remembered: what they left behind may be told after them.
 const MAX_EXITED: usize = 65536;
@@ -195,21 +199,24 @@ impl Processes {
         if other { self.live.remove(&tgid).map(|live| live.row).into_iter().collect() } else { Vec::new() }
     }
 
-    /// An exec. Its arguments follow; the row of an exec before it, whose arguments never came whole, is returned.
+    /// An exec. Its arguments follow; the row of an exec before it, whose arguments never came whole, is returned. A process that
+    /// nothing was said of before is the root of those that are recorded, unless its fork may be among what is missing (`holes`).
     pub fn exec(
         &mut self,
         tgid: u32,
         exec: &record::Exec,
         (path, cwd): (&[u8], &[u8]),
-        ts: Timestamp,
-        start_ts: Timestamp,
+        (ts, start_ts): (Timestamp, Timestamp),
+        holes: &Spans,
     ) -> Option<tables::Exec> {
         let capture_id = self.capture_id.clone();
+        let parent = self.live.get(&exec.ppid.get()).map(|parent| (parent.row.proc_id, parent.row.depth));
         let live = self.live(tgid);
         let unfinished = live.exec.take().map(PendingExec::finish);
-        if live.start == 0 && live.row.proc_id == 1 {
-            // The recorded command: its fork was before the recording.
-            live.row.depth = Some(0);
+        if live.row.depth.is_none() && live.row.parent_proc_id.is_none() {
+            live.row.parent_proc_id = parent.map(|(id, _)| id);
+            let root = || (!holes.meet((start_ts, Timestamp(start_ts.0.saturating_add(FORK_NS))))).then_some(0);
+            live.row.depth = parent.map_or_else(root, |(_, depth)| depth.map(|depth| depth + 1));
         }
         live.start = exec.start.get();
         live.row.start_ts.get_or_insert(start_ts);

@@ -25,7 +25,7 @@ fn last(run: &Run) -> usize {
 }
 
 #[test]
-fn without_its_fork_a_process_has_no_parent_and_no_depth() {
+fn without_its_fork_a_process_is_no_root() {
     let mut run = Run::new();
     run.fork(AGENT, 11);
     let lost = last(&run);

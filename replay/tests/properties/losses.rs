@@ -6,7 +6,7 @@
 
 use crate::common::{Cells, Collected, rows_of};
 use crate::compare::{Named, differing, named};
-use crate::recorded::{Random, Recorded, Segment, header};
+use crate::recorded::{Random, Recorded, header};
 use agentsight_formats::record::{Body, DropCounter, Header, Source, drop_reason, file_op, kind, records};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -167,26 +167,9 @@ fn thinned(mut recorded: Recorded) -> Recorded {
             let whole = matches!(file.op.get(), file_op::OPEN | file_op::CLOSE) && file.file_id.get() != 0;
             whole && file.file_id.get() % 16 == 0
         });
-        renumber(segment);
     }
+    recorded.renumber();
     recorded
-}
-
-/// No record is missing yet.
-fn renumber(segment: &mut Segment) {
-    let mut next: BTreeMap<u16, u32> = BTreeMap::new();
-    for bytes in &mut segment.records {
-        let header = header(bytes);
-        let seq = next.entry(header.cpu.get()).or_default();
-        *bytes = renumbered(bytes, Header { seq: (*seq).into(), ..header });
-        *seq += 1;
-    }
-}
-
-fn renumbered(bytes: &[u8], header: Header) -> Vec<u8> {
-    use zerocopy::IntoBytes;
-    let head = header.as_bytes();
-    [head, &bytes[head.len()..]].concat()
 }
 
 /// Segment and index of the records that are left out: some of each kind.

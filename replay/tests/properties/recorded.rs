@@ -4,9 +4,11 @@ use agentsight_formats::record::{DropCounter, Header, Record, kind, records};
 use agentsight_formats::{Clocks, Head, Item, Reader, Writer};
 use agentsight_replay::table::{Row, TableDef};
 use agentsight_replay::{Sink, json, replay};
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::path::Path;
+use zerocopy::IntoBytes;
 
 /// A segment: the state in which it starts, and what follows.
 #[derive(Clone, Default)]
@@ -53,6 +55,18 @@ impl Recorded {
         assert!(!files.is_empty());
         let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
         files.iter().map(|path| Recorded::read(&name(path), &std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Numbers the records as their CPUs do, so that none is missing.
+    pub fn renumber(&mut self) {
+        let mut next: BTreeMap<u16, u32> = BTreeMap::new();
+        for bytes in self.segments.iter_mut().flat_map(|segment| &mut segment.records) {
+            let header = header(bytes);
+            let seq = next.entry(header.cpu.get()).or_default();
+            let numbered = Header { seq: (*seq).into(), ..header };
+            bytes[..size_of::<Header>()].copy_from_slice(numbered.as_bytes());
+            *seq += 1;
+        }
     }
 
     pub fn write(&self) -> Vec<u8> {
