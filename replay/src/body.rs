@@ -13,6 +13,11 @@ const SLICE: usize = 16 << 10;
 /// Largest window of zstd, as RFC 9659 has it for content codings: 8 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
+/// Largest window of brotli (RFC 7932, 9.1). What "Large Window Brotli" starts with, which is no content coding, stands for one of up
+/// to a gigabyte.
+const MAX_BROTLI_WINDOW: usize = 1 << 24;
+const LARGE_WINDOW: u8 = 0x11;
+
 /// Most codings of one body; each takes the memory of a decoder.
 const MAX_CODINGS: usize = 4;
 
@@ -50,7 +55,8 @@ enum Coding {
     Gzip(Box<flate2::write::MultiGzDecoder<Capped>>),
     Zlib(Box<flate2::write::ZlibDecoder<Capped>>),
     Deflate(Box<flate2::write::DeflateDecoder<Capped>>),
-    Brotli(Box<brotli::DecompressorWriter<Capped>>),
+    /// And whether something was written to it.
+    Brotli(Box<brotli::DecompressorWriter<Capped>>, bool),
     Zstd(Box<zstd::stream::write::Decoder<'static, Capped>>),
 }
 
@@ -60,7 +66,7 @@ impl Coding {
             Coding::Gzip(decoder) => decoder.get_mut(),
             Coding::Zlib(decoder) => decoder.get_mut(),
             Coding::Deflate(decoder) => decoder.get_mut(),
-            Coding::Brotli(decoder) => decoder.get_mut(),
+            Coding::Brotli(decoder, _) => decoder.get_mut(),
             Coding::Zstd(decoder) => decoder.get_mut(),
         }
     }
@@ -69,17 +75,23 @@ impl Coding {
     fn held(&self) -> usize {
         match self {
             Coding::Gzip(_) | Coding::Zlib(_) | Coding::Deflate(_) => DECODER,
-            Coding::Brotli(decoder) => DECODER + decoder.get_ref().total.min(1 << MAX_WINDOW_LOG),
+            Coding::Brotli(decoder, _) => DECODER + decoder.get_ref().total.min(MAX_BROTLI_WINDOW),
             Coding::Zstd(decoder) => DECODER + decoder.get_ref().total.min(1 << MAX_WINDOW_LOG),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let (Coding::Brotli(_, begun), Some(first)) = (&mut *self, bytes.first())
+            && !std::mem::replace(begun, true)
+            && first & 0x7f == LARGE_WINDOW
+        {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let writer: &mut dyn Write = match self {
             Coding::Gzip(decoder) => decoder,
             Coding::Zlib(decoder) => decoder,
             Coding::Deflate(decoder) => decoder,
-            Coding::Brotli(decoder) => decoder,
+            Coding::Brotli(decoder, _) => decoder,
             Coding::Zstd(decoder) => decoder,
         };
         for slice in bytes.chunks(SLICE) {
@@ -284,7 +296,7 @@ fn codings(names: &[String], first_byte: u8) -> Result<Vec<Coding>, BodyState> {
             // RFC 9110 says zlib; some servers send raw deflate. A zlib stream of deflate starts with 0x?8.
             "deflate" if first_byte & 0x0f == 8 => Coding::Zlib(Box::new(flate2::write::ZlibDecoder::new(sink()))),
             "deflate" => Coding::Deflate(Box::new(flate2::write::DeflateDecoder::new(sink()))),
-            "br" => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(sink(), 4096))),
+            "br" => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(sink(), 4096)), false),
             "zstd" => {
                 let mut decoder = zstd::stream::write::Decoder::new(sink()).map_err(|_| BodyState::Undecodable)?;
                 decoder.window_log_max(MAX_WINDOW_LOG).map_err(|_| BodyState::Undecodable)?;
@@ -359,6 +371,20 @@ mod tests {
         assert!(body.held() < 1024);
         body.finish();
         assert_eq!((body.state, body.data), (BodyState::Undecodable, encoded("gzip", TEXT)));
+    }
+
+    #[test]
+    fn a_window_that_no_coding_has_is_not_made_room_for() {
+        for (large, state) in [(false, BodyState::Complete), (true, BodyState::Undecodable)] {
+            let lgwin = if large { 30 } else { 24 };
+            let params = brotli::enc::BrotliEncoderParams { lgwin, large_window: large, ..Default::default() };
+            let mut bytes = Vec::new();
+            brotli::BrotliCompress(&mut &TEXT[..], &mut bytes, &params).unwrap();
+            let mut body = Body::new(Some("br"));
+            body.push(&bytes);
+            body.finish();
+            assert_eq!(body.state, state, "{large}");
+        }
     }
 
     #[test]
