@@ -3,7 +3,7 @@
 use agentsight_formats::record::{Body, direction, socket_content};
 use agentsight_formats::{Item, Reader};
 use agentsight_replay::table::{Row, TableDef};
-use agentsight_replay::tables::{Exec, Http, StreamEvent, ToolCall};
+use agentsight_replay::tables::{Exec, Http, Stdio, StreamEvent, ToolCall};
 use agentsight_replay::{Sink, replay};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,6 +19,8 @@ const MAX_SEED: usize = 32 << 10;
 struct Seeds {
     folder: PathBuf,
     count: usize,
+    /// What goes through the standard streams of processes that speak JSON-RPC.
+    spoken: BTreeMap<i64, Vec<u8>>,
 }
 
 impl Seeds {
@@ -84,6 +86,10 @@ impl Seeds {
                 self.add(target, response);
             }
         }
+        if is_jsonrpc(request) {
+            let how = if kind.starts_with("text/event-stream") { 3 } else { 1 };
+            self.add("mcp", &[&[how][..], request, &[0], response].concat());
+        }
         let types =
             ["application/json", "text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream"];
         let how = types.iter().position(|media| kind.starts_with(media)).unwrap_or_default();
@@ -102,7 +108,11 @@ impl Seeds {
     }
 }
 
-/// As `pieces` in `src/fuzz.rs` takes them.
+fn is_jsonrpc(bytes: &[u8]) -> bool {
+    bytes.windows(9).any(|bytes| bytes == b"\"jsonrpc\"")
+}
+
+/// As `pieces` in `src/fuzz/mod.rs` takes them.
 fn encode(side: usize, bytes: &[u8], out: &mut Vec<u8>) {
     for piece in bytes.chunks(255 + 64 * 63) {
         let blocks = piece.len().saturating_sub(255).div_ceil(64);
@@ -113,7 +123,9 @@ fn encode(side: usize, bytes: &[u8], out: &mut Vec<u8>) {
 
 impl Sink for Seeds {
     fn wants(&self, table: &TableDef) -> bool {
-        [Http::TABLE, StreamEvent::TABLE, Exec::TABLE, ToolCall::TABLE].iter().any(|wanted| wanted.name == table.name)
+        [Http::TABLE, StreamEvent::TABLE, Exec::TABLE, ToolCall::TABLE, Stdio::TABLE]
+            .iter()
+            .any(|wanted| wanted.name == table.name)
     }
 
     fn row(&mut self, row: &dyn Row) -> ControlFlow<()> {
@@ -121,6 +133,9 @@ impl Sink for Seeds {
             self.exchange(http);
         } else if let Some(exec) = row.downcast::<Exec>() {
             self.add("shell_line", exec.command_line.as_bytes());
+        } else if let Some(piece) = row.downcast::<Stdio>().filter(|piece| piece.fd < 2) {
+            let spoken = self.spoken.entry(piece.proc_id).or_insert_with(|| vec![0]);
+            encode(usize::from(piece.direction == "received"), &piece.data, spoken);
         } else if let Some(event) = row.downcast::<StreamEvent>()
             && event.framing == "ws"
         {
@@ -134,11 +149,14 @@ impl Sink for Seeds {
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let folder = args.next().ok_or("fuzz-seeds FOLDER CAPTURE…")?;
-    let mut seeds = Seeds { folder, count: 0 };
+    let mut seeds = Seeds { folder, count: 0, spoken: BTreeMap::new() };
     for path in args {
         seeds.records(&path)?;
         let open = |_| Reader::open(BufReader::new(File::open(&path)?));
         replay(&[path.display().to_string()], &mut { open }, &mut seeds)?;
+        for seed in std::mem::take(&mut seeds.spoken).into_values().filter(|seed| is_jsonrpc(seed)) {
+            seeds.add("mcp", &seed);
+        }
     }
     // What no capture holds: frames of a WebSocket and header blocks by themselves.
     seeds.add(

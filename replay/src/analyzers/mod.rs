@@ -56,6 +56,8 @@ mod unseen;
 use crate::table::{Row, TableDef};
 use crate::tables;
 pub(crate) use chain::Chain;
+#[cfg(any(fuzzing, test))]
+pub(crate) use mcp::fuzz as mcp_fuzz;
 use tables::*;
 
 /// Takes the rows that an analyzer makes.

@@ -3,6 +3,8 @@
 //! Everything that is JSON-RPC 2.0 could be it, and is taken for it only once a method (or a header of HTTP) shows that it is. An
 //! `initialize` need not have been seen: a capture may start later, and the newest version has none.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod http;
 mod methods;
 mod sessions;
