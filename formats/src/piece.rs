@@ -13,7 +13,7 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 const MAX_WINDOW_LOG: u32 = 27;
 
 /// Longest piece in bytes; a longer one is damage. A capturer flushes after about 1 MiB.
-pub(crate) const MAX_PIECE: usize = 256 << 20;
+pub(crate) const MAX_PIECE: usize = 64 << 20;
 
 /// What a reader gives out.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
 const MAX_CARRIERS: usize = 8;
 const MAX_RAWS: usize = 64;
 
-/// Bytes of memory that a connection and its names take, and each of its raw ids and processes, about.
+/// Bytes of memory that a connection takes besides itself and its names, and each of its raw ids and processes, about.
 const OVERHEAD: usize = 512;
 const OVERHEAD_EACH: usize = 128;
 
@@ -135,7 +135,11 @@ impl Connection {
     pub fn fits(&mut self) -> bool {
         let carriers = self.carriers.iter().map(|carrier| size_of::<Carrier>() + carrier.http.held());
         let each = self.raws.len() + self.processes.len() + self.active.len();
-        self.held.hold(size_of::<Connection>() + OVERHEAD + each * OVERHEAD_EACH + carriers.sum::<usize>())
+        let row = &self.row;
+        let names = [&row.local_address, &row.peer_address, &self.server_asked_for, &self.host, &self.looked_up];
+        let names = names.into_iter().flatten().chain(&self.offered).map(|name| size_of::<String>() + name.len());
+        let all = names.chain(carriers).sum::<usize>();
+        self.held.hold(size_of::<Connection>() + OVERHEAD + each * OVERHEAD_EACH + all)
     }
 
     /// Takes what was said of its socket. Returns the peer's address where it is new.

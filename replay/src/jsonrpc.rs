@@ -1,6 +1,8 @@
 //! Messages of JSON-RPC 2.0 (jsonrpc.org/specification), alone or in batches.
 
 use crate::message::Head;
+use crate::names;
+use crate::values;
 use memchr::memmem;
 use serde_json::Value;
 
@@ -13,7 +15,7 @@ pub(crate) fn may_be_posted(head: &Head) -> bool {
     json && (has("accept", "text/event-stream") || named())
 }
 
-/// What names a request: a number and a text are never the same.
+/// What names a request: a number and a text are never the same. A text that is very long is shortened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Id {
     Number(String),
@@ -24,7 +26,7 @@ impl Id {
     pub fn of(value: &Value) -> Option<Id> {
         match value {
             Value::Number(number) => Some(Id::Number(number.to_string())),
-            Value::String(text) => Some(Id::Text(text.clone())),
+            Value::String(text) => Some(Id::Text(names::brief(text))),
             _ => None,
         }
     }
@@ -85,10 +87,10 @@ pub(crate) fn messages(bytes: &[u8]) -> Vec<Message> {
     if memmem::find(bytes, b"\"jsonrpc\"").is_none() {
         return Vec::new();
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Array(batch)) => batch.into_iter().filter_map(Message::of).collect(),
-        Ok(json) => Message::of(json).into_iter().collect(),
-        Err(_) => Vec::new(),
+    match values::parse(bytes) {
+        Some(Value::Array(batch)) => batch.into_iter().filter_map(Message::of).collect(),
+        Some(json) => Message::of(json).into_iter().collect(),
+        None => Vec::new(),
     }
 }
 

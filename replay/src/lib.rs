@@ -39,6 +39,7 @@ mod llm;
 mod losses;
 mod memory;
 mod message;
+mod names;
 pub mod nearest;
 mod order;
 mod output;
@@ -56,6 +57,7 @@ mod stdio;
 pub mod table;
 pub mod tables;
 mod tools;
+mod values;
 mod wanted;
 mod websocket;
 

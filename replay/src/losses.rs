@@ -8,6 +8,10 @@ use agentsight_formats::record::{DropCounter, Record, Source, drop_reason};
 use agentsight_formats::{Clocks, Damage};
 use std::collections::BTreeMap;
 
+/// Drop counters of a file that are known, and lines about damage; those after them are counted together.
+const MAX_COUNTERS: usize = 65_536;
+const MAX_LINES: usize = 10_000;
+
 #[derive(Default)]
 pub(crate) struct Losses {
     capture_id: String,
@@ -17,8 +21,9 @@ pub(crate) struct Losses {
     malformed: BTreeMap<Option<&'static str>, u64>,
     /// What more had to be remembered of than there is room for, by source: since the last checkpoint, and in this file.
     beyond: [BTreeMap<&'static str, u64>; 2],
-    /// Of this file.
+    /// Of this file; and lines about damage, and counters, that were too many to keep.
     report: Report,
+    unlisted: u64,
     /// Of the whole recording.
     pub records: u64,
     pub dropped: u64,
@@ -57,7 +62,7 @@ impl Losses {
         let span = (clock.at(since.boottime), Some(clock.at(now.boottime)));
         for (source, records) in std::mem::take(&mut self.malformed) {
             let named = source.unwrap_or("unknown");
-            self.report.damage.push(format!("{records} records of source {named} are too short for their kind"));
+            self.note(format!("{records} records of source {named} are too short for their kind"));
             rows.push(tables::Dropped {
                 source: source.map(str::to_owned),
                 records: Some(signed(records)),
@@ -67,6 +72,10 @@ impl Losses {
         rows.extend(self.forgotten(span));
         for counter in counters {
             let key = (counter.source.get(), counter.cpu.get(), counter.reason.get());
+            if self.counters.len() >= MAX_COUNTERS && !self.counters.contains_key(&key) {
+                self.unlisted += 1;
+                continue;
+            }
             let now = (counter.records.get(), counter.bytes.get());
             let before = self.counters.insert(key, now).unwrap_or_default();
             if now.0 <= before.0 {
@@ -98,7 +107,7 @@ impl Losses {
     }
 
     pub fn damaged(&mut self, damage: &Damage, last: Clocks, clock: WallClock) -> tables::Dropped {
-        self.report.damage.push(damage.to_string());
+        self.note(damage.to_string());
         let after = clock.at(damage.after.unwrap_or(last).boottime);
         let bytes = Some(signed(damage.end.saturating_sub(damage.offset)));
         tables::Dropped { bytes, ..self.row("damage", (after, None)) }
@@ -106,8 +115,16 @@ impl Losses {
 
     /// Files of a rotated recording are not there.
     pub fn missing_parts(&mut self, parts: u64, (last, next): (Clocks, Clocks), clock: WallClock) -> tables::Dropped {
-        self.report.damage.push(format!("{parts} parts of the recording are missing before this one"));
+        self.note(format!("{parts} parts of the recording are missing before this one"));
         self.row("missing_part", (clock.at(last.boottime), Some(clock.at(next.boottime))))
+    }
+
+    fn note(&mut self, line: String) {
+        if self.report.damage.len() < MAX_LINES {
+            self.report.damage.push(line);
+        } else {
+            self.unlisted += 1;
+        }
     }
 
     fn row(&self, reason: &str, (ts, end_ts): (Timestamp, Option<Timestamp>)) -> tables::Dropped {
@@ -125,6 +142,10 @@ impl Losses {
             self.report
                 .damage
                 .push(format!("source {source} has more open at once than there is room for: {count} were given up"));
+        }
+        let unlisted = std::mem::take(&mut self.unlisted);
+        if unlisted > 0 {
+            self.report.damage.push(format!("{unlisted} more of such"));
         }
         std::mem::take(&mut self.report)
     }

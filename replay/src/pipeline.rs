@@ -21,15 +21,18 @@ use crate::stdio::Stdio;
 use crate::table::Timestamp;
 use crate::tables;
 use crate::tools::Tools;
+use crate::values;
 use crate::wanted::{Part, Wanted};
 use crate::{Error, Named, Report, Sink};
-use agentsight_formats::record::{self, Body, CAPTURER_CPU, Header, Record, SocketData, TlsData, socket_content};
+use agentsight_formats::record::{
+    self, Body, CAPTURER_CPU, Header, Record, SocketData, StdioData, TlsData, socket_content,
+};
 use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
 use zerocopy::IntoBytes;
 
-/// Most plaintext that is taken at once.
-const MAX_PLAINTEXT: usize = 64 << 10;
+/// Most bytes of a stream that are taken at once. The capturer writes pieces of a few kilobytes.
+const MAX_PIECE: usize = 64 << 10;
 
 pub(crate) struct Pipeline<'s> {
     capture_id: String,
@@ -317,7 +320,10 @@ impl<'s> Pipeline<'s> {
             }
             Body::StdioData { stdio, data } => {
                 let known = (&self.ahead, &self.processes);
-                self.stdio.data((header, stdio, data), (&self.capture_id, by.0, by.1), known, output);
+                for (piece, offset, len) in pieces(data, stdio.stream_offset.get(), stdio.len.get()) {
+                    let stdio = StdioData { stream_offset: offset.into(), len: len.into(), ..*stdio };
+                    self.stdio.data((header, &stdio, piece), (&self.capture_id, by.0, by.1), known, output);
+                }
             }
             Body::Metric(metric) => self.metric(metric, by),
             _ => {}
@@ -325,25 +331,11 @@ impl<'s> Pipeline<'s> {
         self.take_exchanges();
     }
 
-    /// Takes plaintext. The capturer writes pieces of a few kilobytes; one that is larger is taken in several, so that no more is
-    /// made of it at once than there is room for.
     fn plaintext(&mut self, (header, tls, data): (&Header, &TlsData, &[u8]), by: (i64, Timestamp)) {
-        let mut tls = *tls;
-        let mut rest = data;
-        loop {
-            let (piece, after) = rest.split_at(rest.len().min(MAX_PLAINTEXT));
-            let (offset, len) = (tls.stream_offset.get(), tls.len.get());
-            // What was not captured is behind the last.
-            let taken = if after.is_empty() { len } else { piece.len() as u32 };
-            tls.len = taken.into();
+        for (piece, offset, len) in pieces(data, tls.stream_offset.get(), tls.len.get()) {
+            let tls = TlsData { stream_offset: offset.into(), len: len.into(), ..*tls };
             self.connections.data((header, &tls, piece), by, &self.ahead, &self.wanted, &mut self.output);
             self.take_exchanges();
-            tls.stream_offset = offset.saturating_add(taken.into()).into();
-            tls.len = len.saturating_sub(taken).into();
-            rest = after;
-            if rest.is_empty() {
-                break;
-            }
         }
     }
 
@@ -417,7 +409,7 @@ impl<'s> Pipeline<'s> {
     }
 
     fn note(&mut self, json: &[u8]) {
-        let Ok(note) = serde_json::from_slice::<serde_json::Value>(json) else { return };
+        let Some(note) = values::parse(json) else { return };
         if note.get("what").and_then(|what| what.as_str()) == Some("command_exit") {
             self.recording.exit_code = note.get("status").and_then(|status| status.as_i64());
         }
@@ -455,5 +447,34 @@ impl<'s> Pipeline<'s> {
         let row = self.recording.row(self.clock, self.last_clocks, self.losses.records, self.losses.dropped);
         self.output.row(&row);
         self.output.finish();
+    }
+}
+
+/// A piece of a stream with its offset and length, in several if it is large: so that no more is made of it at once than there is
+/// room for. What was not captured is behind the last.
+fn pieces(data: &[u8], offset: u64, len: u32) -> impl Iterator<Item = (&[u8], u64, u32)> {
+    let count = data.len().div_ceil(MAX_PIECE).max(1);
+    (0..count).map(move |index| {
+        let from = index * MAX_PIECE;
+        let piece = data.get(from..data.len().min(from + MAX_PIECE)).unwrap_or_default();
+        let left = len.saturating_sub(from as u32);
+        let len = if index + 1 == count { left } else { piece.len() as u32 };
+        (piece, offset.saturating_add(from as u64), len)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_piece_is_taken_in_several() {
+        let data = vec![7; 2 * MAX_PIECE + 5];
+        let lens: Vec<_> =
+            pieces(&data, 100, data.len() as u32 + 9).map(|(data, at, len)| (data.len(), at, len)).collect();
+        let most = MAX_PIECE as u64;
+        let whole = MAX_PIECE as u32;
+        assert_eq!(lens, [(MAX_PIECE, 100, whole), (MAX_PIECE, 100 + most, whole), (5, 100 + 2 * most, 14)]);
+        assert_eq!(pieces(&[], 3, 8).collect::<Vec<_>>(), [(&[][..], 3, 8)]);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{Analyzer, Inputs, Rows, reads};
 use crate::bounded::Bounded;
+use crate::names;
 use crate::sensitive::{self, Class};
 use crate::shell::base_name;
 use crate::table::Row;
@@ -19,7 +20,10 @@ const MAX_REMEMBERED: usize = 65_536;
 /// Most files that are remembered of one tool call.
 const MAX_FILES: usize = 64;
 
-/// Arguments that are remembered of a process.
+/// Bytes of files that are remembered of tool calls.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Arguments that are remembered of a process: names of programs.
 const ARGS: usize = 3;
 
 /// A file that a tool call has read.
@@ -43,7 +47,7 @@ impl Credentials {
         Box::new(Credentials {
             capture_id: capture_id.to_owned(),
             programs: Bounded::new(MAX_REMEMBERED),
-            read: Bounded::new(MAX_REMEMBERED),
+            read: Bounded::of_bytes(MAX_REMEMBERED, MAX_BYTES),
             told: Bounded::new(MAX_REMEMBERED),
         })
     }
@@ -62,7 +66,7 @@ impl Credentials {
             _ => "low",
         };
         let of = if cause.is_some() { 0 } else { file.proc_id };
-        let key = (cause, of, path.clone());
+        let key = (cause, of, names::brief(path));
         if self.told.get(&key).is_some() {
             return;
         }
@@ -83,7 +87,8 @@ impl Credentials {
         if files.len() < MAX_FILES {
             files.push(Read { path: path.clone(), class });
         }
-        self.read.insert(call, files);
+        let bytes = files.iter().map(|file| size_of::<Read>() + file.path.len()).sum();
+        self.read.insert_bytes(call, files, bytes);
     }
 
     fn answered(&mut self, call: &ToolCall, out: &mut Rows<'_>) {
@@ -112,7 +117,8 @@ impl Credentials {
 impl Analyzer for Credentials {
     fn row(&mut self, row: &dyn Row, out: &mut Rows<'_>) {
         if let Some(exec) = row.downcast::<Exec>() {
-            self.programs.insert(exec.proc_id, exec.args.iter().take(ARGS).cloned().collect());
+            self.programs
+                .insert(exec.proc_id, exec.args.iter().take(ARGS).map(|arg| names::brief(base_name(arg))).collect());
         } else if let Some(file) = row.downcast::<File>() {
             self.file(file, out);
         } else if let Some(call) = row.downcast::<ToolCall>() {

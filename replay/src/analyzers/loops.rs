@@ -6,6 +6,7 @@
 
 use super::{Analyzer, Inputs, Rows, reads};
 use crate::bounded::Bounded;
+use crate::names;
 use crate::table::{Row, Timestamp};
 use crate::tables::{Finding, LlmCall, LlmCallMessage, ToolCall};
 
@@ -71,7 +72,8 @@ impl Loops {
             return;
         }
         let name = call.tool_name.as_deref().unwrap_or("a tool");
-        let what = [call.tool_name.clone(), call.args_hash.clone(), call.result_hash.clone()];
+        let tool = call.tool_name.as_deref().map(names::brief);
+        let what = [tool.clone(), call.args_hash.clone(), call.result_hash.clone()];
         let capture_id = self.capture_id.clone();
         let finding = |rule: &str, severity, message| Finding {
             ts: call.result_ts.unwrap_or_default(),
@@ -84,7 +86,7 @@ impl Loops {
             RUNAWAY => Some(finding("tool-call-runaway", "high", says)),
             _ => None,
         };
-        let errors = (who, call.tool_name.clone());
+        let errors = (who, tool);
         let failed = if call.is_error == Some(true) {
             let count = counted(&mut self.tool_errors, errors);
             let says = format!("{name} failed {count} times in a row");
@@ -107,7 +109,7 @@ impl Loops {
         } else {
             self.model_errors.remove(&asked.proc_id);
             let Some((_, last)) = asked.last else { return };
-            let count = counted(&mut self.questions, (asked.agent_id, asked.proc_id, asked.model.clone(), last));
+            let count = counted(&mut self.questions, (asked.agent_id, asked.proc_id, names::brief(&asked.model), last));
             let says = format!("{} was asked the same {count} times", asked.model);
             match count {
                 LOOP => Some(finding(&self.capture_id, "llm-call-repeated", "low", subject, says)),

@@ -5,11 +5,13 @@
 
 use super::{Analyzer, Inputs, Rows};
 use crate::jsonrpc::canonical;
+use crate::names;
 use crate::signals::{McpCalled, McpRequested, ToolRequested};
 use crate::table::{Row, Timestamp};
 use crate::tables::{Cause, Mcp, ToolCall};
 use crate::tools::sha256;
-use std::collections::{BTreeMap, VecDeque};
+use crate::values;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Tool calls that are remembered, and requests that wait for theirs to be told.
 const MAX_CALLS: usize = 4096;
@@ -21,8 +23,11 @@ pub(super) const INPUTS: Inputs = Inputs {
     amends: &[(ToolCall::TABLE, "mcp_server")],
 };
 
+/// The process that asked for a call, and the provider's id of it.
+type CallId = (i64, String);
+
 struct Call {
-    tool_call_id: Option<String>,
+    id: Option<CallId>,
     proc_id: i64,
     name: String,
     /// Hash of its arguments.
@@ -32,6 +37,16 @@ struct Call {
     /// A request was found to be its own.
     sent: bool,
     server: Option<String>,
+}
+
+impl Call {
+    /// Whether a request may be of it.
+    fn fits(&self, request: &Request) -> bool {
+        self.arguments == request.arguments
+            && self.requested <= request.ts.0
+            && self.answered.is_none_or(|end| request.ts.0 <= end)
+            && prefix(&self.name, &request.tool).is_some()
+    }
 }
 
 struct Request {
@@ -46,54 +61,60 @@ struct Request {
 pub(super) struct McpCalls {
     capture_id: String,
     calls: BTreeMap<i64, Call>,
+    /// The newest of each id.
+    by_id: HashMap<CallId, i64>,
     /// Tools may start before the answer that asks for them has ended.
     waiting: VecDeque<Request>,
 }
 
 impl McpCalls {
     pub fn boxed(capture_id: &str) -> Box<dyn Analyzer> {
-        Box::new(McpCalls { capture_id: capture_id.to_owned(), calls: BTreeMap::new(), waiting: VecDeque::new() })
+        Box::new(McpCalls {
+            capture_id: capture_id.to_owned(),
+            calls: BTreeMap::new(),
+            by_id: HashMap::new(),
+            waiting: VecDeque::new(),
+        })
     }
 
     fn requested(&mut self, request: &ToolRequested, out: &mut Rows<'_>) {
         let (Some(name), Some(ts)) = (&request.tool_name, request.requested_ts) else { return };
-        if request.tool_call_id.is_some() {
-            // The model was asked once more: the newer call is the one that is run.
-            let again = |call: &&mut Call| {
-                call.answered.is_none() && call.proc_id == request.proc_id && call.tool_call_id == request.tool_call_id
-            };
-            self.calls.values_mut().filter(again).for_each(|call| call.answered = Some(ts.0));
+        let id = request.tool_call_id.as_deref().map(|id| (request.proc_id, names::brief(id)));
+        // The model was asked once more: the newer call is the one that is run.
+        let again = id.clone().and_then(|id| self.by_id.insert(id, request.tool_call_key));
+        if let Some(call) = again.and_then(|again| self.calls.get_mut(&again)) {
+            call.answered.get_or_insert(ts.0);
         }
-        let arguments = serde_json::from_str(&request.arguments).map(|json| canonical(&json)).unwrap_or_default();
+        let arguments = values::parse(request.arguments.as_bytes()).map(|json| canonical(&json)).unwrap_or_default();
         let call = Call {
-            tool_call_id: request.tool_call_id.clone(),
+            id,
             proc_id: request.proc_id,
-            name: name.clone(),
+            name: names::brief(name),
             arguments: hash(&arguments),
             requested: ts.0,
             answered: None,
             sent: false,
             server: None,
         };
+        // Those that wait fit no other.
+        let (fitting, rest): (Vec<_>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| call.fits(waiting));
+        self.waiting = rest.into();
         self.calls.insert(request.tool_call_key, call);
-        if self.calls.len() > MAX_CALLS {
-            self.calls.pop_first();
+        if self.calls.len() > MAX_CALLS
+            && let Some((key, oldest)) = self.calls.pop_first()
+            && let Some(id) = oldest.id
+            && self.by_id.get(&id) == Some(&key)
+        {
+            self.by_id.remove(&id);
         }
-        for request in std::mem::take(&mut self.waiting) {
-            self.place(request, out);
-        }
+        fitting.into_iter().for_each(|waiting| self.place(waiting, out));
     }
 
     /// Finds the tool call of a request, or lets it wait.
     fn place(&mut self, request: Request, out: &mut Rows<'_>) {
-        let fits = |call: &Call| {
-            call.arguments == request.arguments
-                && call.requested <= request.ts.0
-                && call.answered.is_none_or(|end| request.ts.0 <= end)
-                && prefix(&call.name, &request.tool).is_some()
-        };
         let mut fitting: Vec<(i64, &Call)> =
-            self.calls.iter().filter(|(_, call)| fits(call)).map(|(key, call)| (*key, call)).collect();
+            self.calls.iter().filter(|(_, call)| call.fits(&request)).map(|(key, call)| (*key, call)).collect();
         let own = |call: &Call| request.client == Some(call.proc_id);
         let is_own = fitting.iter().any(|(_, call)| own(call));
         fitting.retain(|(_, call)| own(call) || !is_own);
@@ -136,7 +157,7 @@ impl Analyzer for McpCalls {
                 mcp_id: request.mcp_id,
                 client: request.client_proc_id,
                 server_name: request.server_name.clone(),
-                tool: tool.clone(),
+                tool: names::brief(tool),
                 arguments: hash(&request.arguments),
                 ts: request.ts,
             };

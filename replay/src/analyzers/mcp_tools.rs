@@ -2,6 +2,7 @@
 
 use super::{Analyzer, Inputs, Rows, reads};
 use crate::bounded::Bounded;
+use crate::names;
 use crate::table::Row;
 use crate::tables::{Finding, McpTool};
 
@@ -39,7 +40,7 @@ impl Analyzer for McpTools {
             description_hash: tool.description_hash.clone(),
             schema_hash: tool.schema_hash.clone(),
         };
-        let key = (server.clone(), tool.tool_name.clone());
+        let key = (names::brief(server), names::brief(&tool.tool_name));
         let said = |change: &str| format!("server {server} has changed the {change} of its tool {}", tool.tool_name);
         if let Some(was) = self.known.get(&key) {
             let words = was.description_hash != now.description_hash;

@@ -4,6 +4,7 @@
 
 use super::{Analyzer, Inputs, Rows, reads};
 use crate::bounded::Bounded;
+use crate::names;
 use crate::table::Row;
 use crate::tables::{Connection, Finding};
 
@@ -30,7 +31,7 @@ impl Analyzer for Unseen {
         }
         let name = connection.server_name.as_ref().or(connection.peer_address.as_ref());
         let host = name.cloned().unwrap_or_else(|| "an unknown host".to_owned());
-        let key = (connection.proc_id, host.clone());
+        let key = (connection.proc_id, names::brief(&host));
         if self.told.get(&key).is_some() {
             return;
         }

@@ -9,7 +9,7 @@ use crate::table::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) const API: Api = Api {
+pub(super) const API: Api = api! {
     wire_api: "anthropic.messages",
     path: |path| path.ends_with("/v1/messages") || on_vertex(path).is_some(),
     recognise,
@@ -20,13 +20,7 @@ pub(super) const API: Api = Api {
     maker: |path| Some(if on_vertex(path).is_some() { "gcp.vertex_ai" } else { "anthropic" }),
     model: |path, request| on_vertex(path).map(str::to_owned).or_else(|| (super::BASE.model)(path, request)),
     streams: |path, request| path.ends_with(":streamRawPredict") || (super::BASE.streams)(path, request),
-    messages,
     one_by_one: true,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-    ..super::BASE
 };
 
 /// The model in a path of Vertex AI; the counting of tokens looks like one.
@@ -146,11 +140,11 @@ fn streamed(events: &[Event]) -> Answer {
     let mut open: BTreeMap<i64, Block> = BTreeMap::new();
     let mut done: BTreeMap<i64, Part> = BTreeMap::new();
     for event in events {
-        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        let Some(json) = answer.read(event) else { continue };
         let index = number(&json, &["index"]).unwrap_or(0);
         match json.get("type").and_then(Value::as_str).unwrap_or_default() {
             "message_start" => json.get("message").into_iter().for_each(|message| take_message(&mut answer, message)),
-            "content_block_start" => {
+            "content_block_start" if answer.keeps(event) => {
                 let block = json.get("content_block").cloned().unwrap_or_default();
                 open.insert(index, Block { block, ..Block::default() });
             }

@@ -9,7 +9,7 @@ use crate::table::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) const API: Api = Api {
+pub(super) const API: Api = api! {
     wire_api: "bedrock.converse",
     path: |path| path.contains("/model/") && (path.ends_with("/converse") || path.ends_with("/converse-stream")),
     recognise,
@@ -19,12 +19,6 @@ pub(super) const API: Api = Api {
     maker: |_| Some("aws.bedrock"),
     model: |path, _| model(path),
     streams: |path, _| path.ends_with("-stream"),
-    messages,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-    ..super::BASE
 };
 
 fn recognise(_: &Exchange, request: Option<&Value>) -> bool {
@@ -167,11 +161,11 @@ pub(super) fn streamed(events: &[Event]) -> Answer {
     let mut answer = Answer::default();
     let mut blocks: BTreeMap<i64, Block> = BTreeMap::new();
     for event in events {
-        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        let Some(json) = answer.read(event) else { continue };
         let index = number(&json, &["contentBlockIndex"]).unwrap_or(0);
         match event.name.as_deref().unwrap_or_default() {
             "messageStart" => {}
-            "contentBlockStart" => {
+            "contentBlockStart" if answer.keeps(event) => {
                 blocks.entry(index).or_default().start = json.get("start").cloned().unwrap_or_default()
             }
             "contentBlockDelta" => {
@@ -184,6 +178,7 @@ pub(super) fn streamed(events: &[Event]) -> Answer {
                 take_end(&mut answer, &json);
                 answer.ended = true;
             }
+            "contentBlockStart" => {}
             name => answer.error_type = exception(name, &json).or(answer.error_type),
         }
     }

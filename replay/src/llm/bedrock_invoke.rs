@@ -5,6 +5,7 @@
 
 use super::{Answer, Api, Usage, anthropic, bedrock, number, openai_chat};
 use crate::event::Event;
+use crate::values;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -76,7 +77,7 @@ fn is_chunk(event: Option<&str>, json: &Value) -> bool {
 /// What a chunk has inside. Nova's is an object of one field, the name that the event has in Converse.
 fn inside(event: &Event, chunk: &Value) -> Option<(Event, Option<Value>)> {
     let bytes = STANDARD.decode(chunk.get("bytes")?.as_str()?).ok()?;
-    let mut json: Value = serde_json::from_slice(&bytes).ok()?;
+    let mut json = values::parse(&bytes)?;
     let metrics = json.get_mut("amazon-bedrock-invocationMetrics").map(Value::take);
     let nova =
         ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"];
@@ -91,7 +92,7 @@ fn inside(event: &Event, chunk: &Value) -> Option<(Event, Option<Value>)> {
 fn streamed(api: &Api, events: &[Event]) -> Answer {
     let (mut counts, mut exception, mut pieces) = (None, None, Vec::new());
     for event in events {
-        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        let Some(json) = values::parse(event.data.as_bytes()) else { continue };
         match inside(event, &json) {
             Some((piece, metrics)) => {
                 pieces.push(piece);

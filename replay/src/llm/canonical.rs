@@ -15,6 +15,7 @@
 //! id, a shortened result, a text of its own) makes another message, and so it should.
 
 use super::message::{Message, Part, Role};
+use crate::values;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -140,7 +141,7 @@ fn arguments(text: &str) -> Cow<'_, str> {
     if text.is_empty() {
         return Cow::Borrowed("{}");
     }
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Cow::Borrowed(text) };
+    let Some(value) = values::parse(text.as_bytes()) else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len());
     json(&value, &[], &mut out);
     Cow::Owned(out)
@@ -152,8 +153,8 @@ pub(super) fn result_text(text: &str) -> Cow<'_, str> {
         let is_text = item.get("type")?.as_str()?.ends_with("text");
         item.get("text")?.as_str().filter(|_| is_text).map(str::to_owned)
     };
-    let texts = || match serde_json::from_str(text) {
-        Ok(Value::Array(items)) => items.iter().map(of_text).collect::<Option<String>>(),
+    let texts = || match values::parse(text.as_bytes()) {
+        Some(Value::Array(items)) => items.iter().map(of_text).collect::<Option<String>>(),
         _ => None,
     };
     let array = text.starts_with("[{");

@@ -5,6 +5,7 @@
 use super::{Api, anthropic, bedrock, bedrock_invoke, gemini, ollama, openai_chat, openai_responses};
 use crate::event::Event;
 use crate::exchange::Exchange;
+use crate::values;
 use serde_json::Value;
 
 /// The first that recognises an exchange has it.
@@ -27,7 +28,7 @@ pub(super) fn possible(path: &str) -> bool {
 }
 
 fn read(event: &Event) -> Option<(Option<&str>, Value)> {
-    Some((event.name.as_deref(), serde_json::from_str(&event.data).ok()?))
+    Some((event.name.as_deref(), values::parse(event.data.as_bytes())?))
 }
 
 /// The API of an exchange; `response` is that of one that is not streamed.

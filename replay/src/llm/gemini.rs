@@ -12,7 +12,7 @@ use crate::exchange::Exchange;
 use crate::table::Timestamp;
 use serde_json::{Value, json};
 
-pub(super) const API: Api = Api {
+pub(super) const API: Api = api! {
     wire_api: "gemini.generate_content",
     operation: "generate_content",
     path: |path| path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent"),
@@ -24,12 +24,6 @@ pub(super) const API: Api = Api {
     maker: |_| Some("gcp.gen_ai"),
     model,
     streams: |path, _| path.ends_with(":streamGenerateContent"),
-    messages,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-    ..super::BASE
 };
 
 fn recognise(_: &Exchange, request: Option<&Value>) -> bool {

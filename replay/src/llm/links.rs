@@ -36,8 +36,12 @@ const SHORTEST_LINE: usize = 24;
 /// An answer this short may be given by anybody.
 const COMMONPLACE: usize = 32;
 
-/// The most that is searched for a summary, in bytes.
+/// The most that is searched for summaries of what a call says, in bytes, and of a line of theirs that is looked for.
 const MAX_SEARCHED: usize = 1 << 20;
+const MAX_LINE: usize = 256;
+
+/// An id that is longer is none that another call gives again.
+const MAX_ID: usize = 1024;
 
 /// What an agent is known by: its instructions, and the names of its tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -202,13 +206,12 @@ impl Links {
             let same = |identity: Identity| identity.like(asked.identity);
             known.proc_id == asked.proc_id && (same(known.identity) || known.before.is_some_and(same))
         };
-        for summary in self.summaries.iter().rev().filter(fits) {
-            let holds = |placed: &Placed<'_>| placed.message.role == Role::User && summary.is_in(placed.message);
-            if let Some(at) = asked.messages.iter().rposition(holds) {
-                return Some(Link { known: summary.known.clone(), old: at + 1 });
-            }
-        }
-        None
+        let fitting: Vec<&Summary> = self.summaries.iter().rev().filter(fits).collect();
+        let texts = if fitting.is_empty() { Vec::new() } else { searched(asked.messages) };
+        fitting.into_iter().find_map(|summary| {
+            let (at, _) = texts.iter().rfind(|(_, text)| summary.is_in(text))?;
+            Some(Link { known: summary.known.clone(), old: at + 1 })
+        })
     }
 
     fn agent(&mut self, asked: &Asked<'_>, before: Option<&Known>) -> i64 {
@@ -246,7 +249,7 @@ impl Links {
                 }
             }
         }
-        if let Some(id) = outcome.response_id {
+        if let Some(id) = outcome.response_id.filter(|id| id.len() <= MAX_ID) {
             self.responses.insert(id.to_owned(), known.clone());
         }
         if let Some(session) = asked.session.filter(|session| session.of_conversation) {
@@ -265,12 +268,26 @@ impl Links {
 
 impl Summary {
     /// Whether most of its lines stand in what the user says.
-    fn is_in(&self, message: &Message) -> bool {
-        let text = message.text();
-        let searched = text.get(..MAX_SEARCHED).unwrap_or(&text);
-        let found = self.lines.iter().filter(|line| searched.contains(line.as_str())).count();
+    fn is_in(&self, text: &str) -> bool {
+        let found = self.lines.iter().filter(|line| text.contains(line.as_str())).count();
         10 * found >= 8 * self.lines.len()
     }
+}
+
+/// What the user says, by its place among the messages, as much of it as is searched. A summary stands at the start.
+fn searched(messages: &[Placed<'_>]) -> Vec<(usize, String)> {
+    let mut left = MAX_SEARCHED;
+    let mut texts = Vec::new();
+    for (at, placed) in messages.iter().enumerate().filter(|(_, placed)| placed.message.role == Role::User) {
+        let mut text = placed.message.text();
+        text.truncate(text.floor_char_boundary(left));
+        left -= text.len();
+        texts.push((at, text));
+        if left == 0 {
+            break;
+        }
+    }
+    texts
 }
 
 /// The lines by which an answer would be known, if it were a summary.
@@ -280,7 +297,8 @@ fn summary(answer: &Message) -> Option<Vec<String>> {
     }
     let text = answer.text();
     let lines = text.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE).take(MAX_LINES);
-    let lines: Vec<String> = lines.map(str::to_owned).collect();
+    let start = |line: &str| line.get(..line.floor_char_boundary(MAX_LINE)).unwrap_or_default().to_owned();
+    let lines: Vec<String> = lines.map(start).collect();
     (lines.len() >= 3 || lines.iter().map(String::len).sum::<usize>() >= 80).then_some(lines)
 }
 

@@ -1,6 +1,13 @@
 //! Calls of large language models, out of HTTP exchanges. Which API an exchange speaks is decided by its path and its body
 //! together: telemetry carries the same headers. Each API has a file of its own here.
 
+/// What an API's file says of it, with the functions that each file has.
+macro_rules! api {
+    ($($field:tt)*) => {
+        Api { $($field)* messages, whole, streamed, usage, finish_reason, ..super::BASE }
+    };
+}
+
 mod anthropic;
 mod bedrock;
 mod bedrock_invoke;
@@ -27,6 +34,7 @@ use crate::exchange::{Exchange, Kind};
 use crate::message::Head;
 use crate::table::Timestamp;
 use crate::tables::LlmCall;
+use crate::values;
 use message::{Message, Part, Role, Said};
 use resent::{Request, Resent};
 use serde_json::Value;
@@ -64,6 +72,10 @@ struct Answer {
     first_chunk_ts: Option<Timestamp>,
     /// The response came to its end.
     ended: bool,
+    /// What is kept of its events takes so much memory.
+    kept: usize,
+    /// There was no room for all that it says.
+    cut: bool,
 }
 
 impl Answer {
@@ -71,22 +83,39 @@ impl Answer {
     fn add_usage(&mut self, new: &Value) {
         let Value::Object(new) = new else { return };
         match &mut self.usage {
-            Some(Value::Object(usage)) => {
+            Some(Value::Object(usage)) if usage.len() < MAX_USAGE => {
                 let said = new.iter().filter(|(_, value)| !value.is_null());
                 usage.extend(said.map(|(name, value)| (name.clone(), value.clone())));
             }
+            Some(_) => {}
             usage => *usage = Some(Value::Object(new.clone())),
         }
     }
-}
 
-impl Answer {
+    /// What an event says.
+    fn read(&mut self, event: &Event) -> Option<Value> {
+        let json = values::parse(event.data.as_bytes());
+        self.cut |= json.is_none() && values::cost(event.data.as_bytes()) > values::MOST;
+        json
+    }
+
+    /// Whether there is room to keep what an event says.
+    fn keeps(&mut self, event: &Event) -> bool {
+        self.kept = self.kept.saturating_add(values::cost(event.data.as_bytes()));
+        self.cut |= self.kept > values::MOST;
+        self.kept <= values::MOST
+    }
+
     /// What `take` makes of the events of a stream, each of which is a piece of JSON.
     fn of_events(events: &[Event], take: impl Fn(&mut Answer, &Value, Option<Timestamp>)) -> Self {
         let mut answer = Answer::default();
         for event in events {
-            let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+            let Some(json) = answer.read(event) else { continue };
+            let parts = answer.parts.len();
             take(&mut answer, &json, Some(event.ts));
+            if answer.parts.len() > parts && !answer.keeps(event) {
+                answer.parts.truncate(parts);
+            }
         }
         answer
     }
@@ -101,6 +130,9 @@ struct Usage {
     cache_write: Option<i64>,
     reasoning: Option<i64>,
 }
+
+/// Most names that usage has, as a stream says it bit by bit.
+const MAX_USAGE: usize = 256;
 
 /// One API.
 struct Api {
@@ -182,13 +214,13 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     let whole = exchange.request_body.state == BodyState::Complete;
     let body = if whole { &exchange.request_body.data[..] } else { &[] };
     let mut asked = sent.request(proc_id, body);
-    let mut request: Option<Value> = json(asked.json());
+    let mut request: Option<Value> = values::parse(asked.json());
     let streamed = exchange.is_event_stream();
-    let parsed: Option<Value> = if streamed { None } else { json(&exchange.response_body.data) };
+    let parsed: Option<Value> = if streamed { None } else { values::parse(&exchange.response_body.data) };
     let mut api = choice::of(exchange, path, request.as_ref(), parsed.as_ref());
     if asked.is_cut() && !api.is_some_and(|api| asked.is_of(api.wire_api)) {
         asked = Request::whole(body);
-        request = json(body);
+        request = values::parse(body);
         api = choice::of(exchange, path, request.as_ref(), parsed.as_ref());
     }
     let api = api?;
@@ -208,14 +240,15 @@ pub(crate) fn call(exchange: &Exchange, proc_id: i64, sent: &mut Resent) -> Opti
     // A client may stop reading at the end of the stream that the API defines, or at an error, before the end of the message around it.
     let over = answer.ended || answer.error_type.is_some();
     let whole_stream = streamed && over && exchange.response_body.state == BodyState::Cut;
-    let complete = request.is_some() && (exchange.complete() && (answer.ended || failed) || whole_stream);
+    let complete =
+        request.is_some() && !answer.cut && (exchange.complete() && (answer.ended || failed) || whole_stream);
     let field = |name: &str| response.and_then(|head| head.field(name));
     let mut message = Message::new(Role::Assistant, answer.parts);
     let mut said = request.as_ref().map(api.messages).unwrap_or_default();
     if asked.is_cut() && unnamed::any(said.iter().chain([&message])) {
         // Their keys depend on all that was said before.
         asked = Request::whole(body);
-        request = json(body);
+        request = values::parse(body);
         said = request.as_ref().map(api.messages).unwrap_or_default();
     }
     let shared = api.one_by_one && !unnamed::any(&said);
@@ -289,16 +322,6 @@ fn before_hole(exchange: &Exchange) -> &[Event] {
     let whole = |(expected, event): (i64, &Event)| exchange.kind == Kind::OverWebSocket || event.idx == expected;
     let count = (0..).zip(&exchange.events).take_while(|numbered| whole(*numbered)).count();
     exchange.events.get(..count).unwrap_or_default()
-}
-
-/// A body as JSON; `None` if it is none, or would take too much memory: a value takes some hundred bytes, and two bytes make one.
-fn json(body: &[u8]) -> Option<Value> {
-    const MAX_VALUES: usize = 2 << 20;
-    let starts = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
-    if body.len() / 2 > MAX_VALUES && body.iter().filter(starts).count() > MAX_VALUES {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
 }
 
 fn since(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<i64> {

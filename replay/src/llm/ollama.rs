@@ -6,21 +6,16 @@ use super::{Answer, Api, Usage, content_text, errors, number, text};
 use crate::event::Event;
 use crate::exchange::Exchange;
 use crate::table::Timestamp;
+use crate::values;
 use serde_json::{Map, Value};
 
-pub(super) const CHAT: Api = Api {
+pub(super) const CHAT: Api = api! {
     wire_api: "ollama.chat",
     path: |path| path.ends_with("/api/chat"),
     recognise: |exchange, request| recognise(exchange, request, "messages"),
     answers,
     maker: |_| Some("ollama"),
     streams,
-    messages,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-    ..super::BASE
 };
 
 pub(super) const GENERATE: Api = Api {
@@ -47,8 +42,8 @@ fn recognise(exchange: &Exchange, request: Option<&Value>, said: &str) -> bool {
         || exchange.request.as_ref().and_then(|head| head.host()).is_some_and(|host| host.ends_with(":11434"));
     let by_answer = || {
         let line = exchange.events.first().map(|event| event.data.as_bytes());
-        let first = serde_json::from_slice::<Value>(line.unwrap_or(&exchange.response_body.data));
-        first.is_ok_and(|first| answers(None, &first))
+        let first = values::parse(line.unwrap_or(&exchange.response_body.data));
+        first.is_some_and(|first| answers(None, &first))
     };
     request.is_none_or(asked) && (by_port() || by_answer())
 }

@@ -5,6 +5,7 @@
 //! `data` of OpenAI's `input_audio`, or as an image that is nothing but a text (Ollama).
 
 use crate::hex::hex;
+use crate::values;
 use base64::Engine;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -23,7 +24,7 @@ pub(super) fn removed(kind: &str, payload: &Value, bytes: &mut usize) -> Value {
 
 /// A result of a tool without what is opaque in it, if it is the JSON of its parts.
 pub(crate) fn removed_from_text(text: &str) -> Cow<'_, str> {
-    let json = if text.starts_with(['[', '{']) { super::json(text.as_bytes()) } else { None };
+    let json = if text.starts_with(['[', '{']) { values::parse(text.as_bytes()) } else { None };
     let mut bytes = 0;
     let removed = json.map(|value| without(&value, "", false, &mut bytes));
     removed.filter(|_| bytes > 0).map_or(Cow::Borrowed(text), |value| Cow::Owned(value.to_string()))

@@ -8,19 +8,13 @@ use crate::exchange::Exchange;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) const API: Api = Api {
+pub(super) const API: Api = api! {
     wire_api: "openai.chat",
     path: |path| path.ends_with("/chat/completions"),
     recognise,
     answers: |_, json| json.get("choices").is_some_and(Value::is_array),
     model,
-    messages,
     one_by_one: true,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-    ..super::BASE
 };
 
 fn recognise(_: &Exchange, request: Option<&Value>) -> bool {
@@ -125,20 +119,23 @@ fn take_call(pending: &mut ToolCall, call: &Value) {
 fn streamed(events: &[Event]) -> Answer {
     let mut answer = Answer::default();
     let (mut said, mut thought, mut others) = (String::new(), String::new(), Vec::new());
-    let mut calls: BTreeMap<i64, ToolCall> = BTreeMap::new();
+    // Each with how many had begun before it.
+    let mut calls: BTreeMap<i64, (usize, ToolCall)> = BTreeMap::new();
+    // When those that had begun until then were whole.
+    let mut whole = (0, None);
     for event in events {
         if event.data == "[DONE]" {
             answer.ended = true;
             continue;
         }
-        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        let Some(json) = answer.read(event) else { continue };
         if json.get("error").is_some_and(|error| !error.is_null()) {
             answer.error_type = errors::of(&json);
         }
         let choice = choice(&json);
         if let Some(reason) = choice.and_then(|choice| choice.get("finish_reason")).and_then(text) {
             answer.finish_reason_raw = Some(reason);
-            calls.values_mut().for_each(|call| call.ts = Some(event.ts));
+            whole = (calls.len(), Some(event.ts));
         }
         take_envelope(&mut answer, &json);
         let Some(delta) = choice.and_then(|choice| choice.get("delta")) else { continue };
@@ -154,19 +151,23 @@ fn streamed(events: &[Event]) -> Answer {
             match part {
                 Part::Text(text) => said.push_str(&text),
                 Part::Reasoning(text) => thought.push_str(&text),
-                other => others.push(other),
+                other if answer.keeps(event) => others.push(other),
+                _ => {}
             }
         }
         for (position, call) in fragments.into_iter().flatten().enumerate() {
             let index = number(call, &["index"]).unwrap_or(position as i64);
-            take_call(calls.entry(index).or_default(), call);
+            let begun = calls.len();
+            take_call(&mut calls.entry(index).or_insert_with(|| (begun, ToolCall::default())).1, call);
         }
     }
     let texts = [Part::Reasoning(thought), Part::Text(said)].into_iter();
     answer.parts =
         texts.filter(|part| !matches!(part, Part::Text(text) | Part::Reasoning(text) if text.is_empty())).collect();
     answer.parts.extend(others);
-    answer.parts.extend(calls.into_values().map(Part::ToolCall));
+    let (count, ts) = whole;
+    let call = |(begun, call)| Part::ToolCall(ToolCall { ts: ts.filter(|_| begun < count), ..call });
+    answer.parts.extend(calls.into_values().map(call));
     answer
 }
 

@@ -12,7 +12,7 @@ use crate::table::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) const API: Api = Api {
+pub(super) const API: Api = api! {
     wire_api: "openai.responses",
     path: |path| path.ends_with("/responses"),
     recognise,
@@ -22,12 +22,6 @@ pub(super) const API: Api = Api {
         };
         is("type", "response.") || is("object", "response")
     },
-    messages,
-    whole,
-    streamed,
-    usage,
-    finish_reason,
-    ..super::BASE
 };
 
 /// Calls of tools that the provider runs itself end so, too; these the agent runs.
@@ -215,15 +209,15 @@ fn streamed(events: &[Event]) -> Answer {
     let mut items: BTreeMap<i64, Item> = BTreeMap::new();
     let mut last = None;
     for event in events.iter().filter(|event| !event.sent) {
-        let Ok(json) = serde_json::from_str::<Value>(&event.data) else { continue };
+        let Some(json) = answer.read(event) else { continue };
         let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
         let index = number(&json, &["output_index"]).unwrap_or(0);
         let delta = json.get("delta").and_then(Value::as_str).unwrap_or_default();
         match kind {
-            "response.output_item.added" => {
+            "response.output_item.added" if answer.keeps(event) => {
                 items.entry(index).or_default().item = json.get("item").cloned().unwrap_or_default();
             }
-            "response.output_item.done" => {
+            "response.output_item.done" if answer.keeps(event) => {
                 let item = json.get("item").cloned().unwrap_or_default();
                 items.insert(index, Item { item, done: Some(event.ts), ..Item::default() });
             }

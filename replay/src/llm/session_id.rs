@@ -1,6 +1,7 @@
 //! The id that an agent gives to its session, where it sends one: in a header field, or in the request.
 
 use crate::message::Head;
+use crate::values;
 use serde_json::Value;
 
 /// The longest that is taken.
@@ -57,7 +58,7 @@ fn of_user(request: &Value) -> Option<String> {
     if let Some((_, id)) = user.rsplit_once("_session_") {
         return Some(id.to_owned());
     }
-    serde_json::from_str::<Value>(user).ok()?.get("session_id")?.as_str().map(str::to_owned)
+    values::parse(user.as_bytes())?.get("session_id")?.as_str().map(str::to_owned)
 }
 
 /// A key of a cache names a conversation only if it was made for one; a program may as well give its own name.

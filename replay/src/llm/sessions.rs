@@ -5,6 +5,7 @@ use super::openai_responses::is_end;
 use crate::body::BodyState;
 use crate::bounded::Bounded;
 use crate::exchange::{Exchange, Kind};
+use crate::values;
 use serde_json::Value;
 use std::rc::Rc;
 
@@ -91,7 +92,7 @@ fn asked_unseen(piece: Exchange) -> Exchange {
 }
 
 fn what(data: &str, sent: bool) -> Is {
-    let Ok(message) = serde_json::from_str::<Value>(data) else { return Is::Nothing };
+    let Some(message) = values::parse(data.as_bytes()) else { return Is::Nothing };
     match (message.get("type").and_then(Value::as_str).unwrap_or_default(), sent) {
         ("response.create", true) => Is::Request,
         ("error", false) => Is::Answer { last: true },

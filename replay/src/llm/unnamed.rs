@@ -4,7 +4,7 @@
 
 use super::message::{Message, Part, Role, ToolCall};
 use crate::hex::hex;
-use serde_json::Value;
+use crate::values;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -69,7 +69,7 @@ impl Pending {
 
 /// Name and arguments, however these are written.
 fn what(call: &ToolCall) -> String {
-    let arguments = serde_json::from_str::<Value>(&call.arguments).map(|mut json| {
+    let arguments = values::parse(call.arguments.as_bytes()).map(|mut json| {
         json.sort_all_objects();
         json.to_string()
     });

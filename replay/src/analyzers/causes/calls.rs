@@ -1,6 +1,8 @@
 //! The tool calls that are open, by the process that asked the model.
 
 use super::evidence::Evidence;
+use crate::bounded::Bounded;
+use crate::names;
 use crate::signals::ToolRequested;
 use crate::table::Timestamp;
 use crate::tables::ToolCall;
@@ -9,11 +11,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Most calls that are known at once; one that never gets a result stays open until then.
 const MAX_CALLS: usize = 4096;
 
-/// Most calls of one process that are compared with something that happened.
+/// Bytes of memory that what they say takes.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Most calls of one process that are compared with something that happened, and that are looked at for that.
 const MAX_COMPARED: usize = 64;
+const MAX_LOOKED_AT: usize = 512;
+
+/// Processes that asked for a tool.
+const MAX_ASKING: usize = 65_536;
 
 pub(super) struct Call {
     pub evidence: Evidence,
+    size: usize,
     proc_id: i64,
     tool_call_id: Option<String>,
     requested: i64,
@@ -22,44 +32,50 @@ pub(super) struct Call {
     run: bool,
 }
 
-#[derive(Default)]
 pub(super) struct Calls {
     calls: BTreeMap<i64, Call>,
+    bytes: usize,
     of_process: HashMap<i64, BTreeSet<i64>>,
+    /// The newest of a process and of an id.
+    by_id: HashMap<(i64, String), i64>,
     /// By when they were answered.
     closed: BTreeSet<(i64, i64)>,
     /// Every process that ever asked for one.
-    asking: BTreeSet<i64>,
+    asking: Bounded<i64, ()>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Calls {
+            calls: BTreeMap::new(),
+            bytes: 0,
+            of_process: HashMap::new(),
+            by_id: HashMap::new(),
+            closed: BTreeSet::new(),
+            asking: Bounded::new(MAX_ASKING),
+        }
+    }
 }
 
 impl Calls {
     pub fn requested(&mut self, request: &ToolRequested) {
         let Some(ts) = request.requested_ts else { return };
-        let of_process = self.of_process.entry(request.proc_id).or_default();
+        let tool_call_id = request.tool_call_id.as_deref().map(names::brief);
         // The model was asked once more: the newer call is the one that is run.
-        let again = |key: &&i64| {
-            let call = self.calls.get(*key);
-            call.is_some_and(|call| {
-                call.answered.is_none() && call.tool_call_id.is_some() && call.tool_call_id == request.tool_call_id
-            })
-        };
-        if let Some(&old) = of_process.iter().find(again) {
-            self.close(old, ts.0);
+        let key = request.tool_call_key;
+        let again = tool_call_id.clone().and_then(|id| self.by_id.insert((request.proc_id, id), key));
+        again.into_iter().for_each(|old| self.close(old, ts.0));
+        self.of_process.entry(request.proc_id).or_default().insert(key);
+        if self.asking.get(&request.proc_id).is_none() {
+            self.asking.insert(request.proc_id, ());
         }
-        self.of_process.entry(request.proc_id).or_default().insert(request.tool_call_key);
-        if self.asking.len() < MAX_CALLS {
-            self.asking.insert(request.proc_id);
-        }
-        let call = Call {
-            evidence: Evidence::of(&request.arguments),
-            proc_id: request.proc_id,
-            tool_call_id: request.tool_call_id.clone(),
-            requested: ts.0,
-            answered: None,
-            run: false,
-        };
-        self.calls.insert(request.tool_call_key, call);
-        if self.calls.len() > MAX_CALLS
+        let evidence = Evidence::of(&request.arguments);
+        let size = evidence.size();
+        let (proc_id, requested) = (request.proc_id, ts.0);
+        let call = Call { evidence, size, proc_id, tool_call_id, requested, answered: None, run: false };
+        self.bytes += size;
+        self.calls.insert(key, call);
+        while (self.calls.len() > MAX_CALLS || self.bytes > MAX_BYTES)
             && let Some((key, _)) = self.calls.first_key_value()
         {
             self.forget(*key);
@@ -91,19 +107,30 @@ impl Calls {
         if let Some(ts) = call.answered {
             self.closed.remove(&(ts, key));
         }
+        self.bytes = self.bytes.saturating_sub(call.size);
         if let Some(keys) = self.of_process.get_mut(&call.proc_id) {
             keys.remove(&key);
+            if keys.is_empty() {
+                self.of_process.remove(&call.proc_id);
+            }
+        }
+        let id = call.tool_call_id.map(|id| (call.proc_id, id));
+        if let Some(id) = id.filter(|id| self.by_id.get(id) == Some(&key)) {
+            self.by_id.remove(&id);
         }
     }
 
     /// Whether this process asks models itself.
     pub fn asks(&self, proc_id: i64) -> bool {
-        self.asking.contains(&proc_id)
+        self.asking.get(&proc_id).is_some()
     }
 
     /// The calls of these processes that were open at a time, in the order in which they were asked for.
     pub fn open(&self, line: &[i64], ts: Timestamp) -> Vec<i64> {
-        let keys = line.iter().filter_map(|proc_id| self.of_process.get(proc_id)).flat_map(|keys| keys.iter().rev());
+        let keys = line
+            .iter()
+            .filter_map(|proc_id| self.of_process.get(proc_id))
+            .flat_map(|keys| keys.iter().rev().take(MAX_LOOKED_AT));
         let open = |key: &&i64| {
             let call = self.calls.get(*key);
             call.is_some_and(|call| call.requested <= ts.0 && call.answered.is_none_or(|end| ts.0 <= end))

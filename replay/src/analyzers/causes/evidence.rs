@@ -2,12 +2,23 @@
 
 use crate::shell;
 use crate::tables::Exec;
+use crate::values;
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// Most texts of one call's arguments that are looked at, and the longest of them.
+/// Most texts of one call's arguments that are looked at, and bytes of them; and most commands in them.
 const MAX_TEXTS: usize = 256;
 const MAX_TEXT: usize = 64 << 10;
+const MAX_COMMANDS: usize = 512;
+
+/// Longest text that may be a command or a path, and hardly what a file is to hold.
+const SHORT: usize = 4 << 10;
+
+/// Folders of a path that a call may leave out.
+const MAX_FOLDERS: usize = 32;
+
+/// What a text that is remembered takes besides its bytes, about.
+const OVERHEAD: usize = 48;
 
 /// Shortest text that is looked for inside another.
 const MIN_INSIDE: usize = 4;
@@ -22,18 +33,23 @@ pub(super) struct Evidence {
     commands: Vec<Vec<String>>,
     /// Words that may name files.
     names: HashSet<String>,
+    /// Bytes of texts and lines.
+    taken: usize,
 }
 
 impl Evidence {
     /// From arguments as JSON; what is no JSON is a text.
     pub fn of(arguments: &str) -> Self {
         let mut evidence = Evidence::default();
-        match serde_json::from_str(arguments) {
-            Ok(json) => evidence.collect(&json),
-            Err(_) => evidence.text(arguments),
+        match values::parse(arguments.as_bytes()) {
+            Some(json) => evidence.collect(&json),
+            None => evidence.text(arguments),
         }
+        // What is short is rather a command than the content of a file.
+        evidence.texts.sort_by_key(String::len);
         for text in &evidence.texts {
-            evidence.commands.extend(shell::commands(text));
+            let room = MAX_COMMANDS.saturating_sub(evidence.commands.len());
+            evidence.commands.extend(shell::commands(text).into_iter().take(room));
         }
         let words = evidence.commands.iter().chain(&evidence.lines).flatten().chain(&evidence.texts);
         let names = words.filter(|word| word.len() >= 3 && !word.contains(['\n', '\0']));
@@ -43,12 +59,30 @@ impl Evidence {
         evidence
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn size(&self) -> usize {
+        let words = self.commands.iter().chain(&self.lines).flatten();
+        let all = self.texts.iter().chain(&self.names).chain(words);
+        size_of::<Self>() + all.map(|text| OVERHEAD + text.len()).sum::<usize>()
+    }
+
+    /// Whether there is room for so many bytes more. For what is short there is when there is none for more of what is long.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let most = if bytes <= SHORT { 2 * MAX_TEXT } else { MAX_TEXT };
+        let fits = self.taken.saturating_add(bytes) <= most;
+        self.taken += if fits { bytes } else { 0 };
+        fits
+    }
+
     fn collect(&mut self, json: &Value) {
         match json {
             Value::String(text) => self.text(text),
             Value::Array(items) => {
                 let line: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-                self.lines.extend(line.filter(|line| !line.is_empty() && self.lines.len() < MAX_TEXTS));
+                let line = line.filter(|line| !line.is_empty() && self.lines.len() < MAX_TEXTS);
+                let bytes = line.iter().flatten().map(|word| OVERHEAD + word.len()).sum();
+                let line = line.filter(|_| self.takes(bytes));
+                self.lines.extend(line);
                 items.iter().for_each(|item| self.collect(item));
             }
             Value::Object(fields) => fields.values().for_each(|value| self.collect(value)),
@@ -57,7 +91,7 @@ impl Evidence {
     }
 
     fn text(&mut self, text: &str) {
-        if self.texts.len() < MAX_TEXTS && !text.is_empty() && text.len() <= MAX_TEXT {
+        if self.texts.len() < MAX_TEXTS && !text.is_empty() && self.takes(text.len()) {
             self.texts.push(text.to_owned());
         }
     }
@@ -80,7 +114,8 @@ impl Evidence {
 
     /// Whether the arguments name this file, whole or from some folder on.
     pub fn names(&self, path: &str) -> bool {
-        let ends = path.match_indices('/').map(|(slash, _)| path.get(slash + 1..).unwrap_or_default());
+        let slashes = path.rmatch_indices('/').take(MAX_FOLDERS);
+        let ends = slashes.map(|(slash, _)| path.get(slash + 1..).unwrap_or_default());
         self.names.contains(path) || ends.into_iter().any(|end| self.names.contains(end))
     }
 
@@ -122,6 +157,15 @@ mod tests {
         assert_eq!(bash.runs(&exec(&["bash", "-c", "other"])), None);
         let line = Evidence::of(r#"{"command":["bash","-lc","ls"],"workdir":"/w"}"#);
         assert_eq!(line.runs(&exec(&["bash", "-lc", "ls"])), Some(0.95));
+    }
+
+    #[test]
+    fn what_a_file_is_to_hold_does_not_hide_its_name() {
+        let content = "a;\n".repeat(MAX_TEXT / 3);
+        let arguments = serde_json::json!({"content": content, "file_path": "src/a.rs", "command": "make -j2"});
+        let write = Evidence::of(&arguments.to_string());
+        assert!(write.names("/w/src/a.rs") && write.runs(&exec(&["make", "-j2"])).is_some());
+        assert!(write.size() < 64 * MAX_TEXT);
     }
 
     #[test]

@@ -20,13 +20,14 @@ use crate::table::{Row, Timestamp};
 use crate::tables::{Cause, Connection, Exec, File, Mcp, ToolCall};
 use calls::{Call, Calls};
 use serving::{Requests, Serving};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// How long a row waits for the answer that may explain it, in nanoseconds of event time.
 const HOLD: i64 = 30_000_000_000;
 
 /// Most rows that wait; were there more, the oldest would go with what is known.
 const MAX_HELD: usize = 65_536;
+const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// Processes whose parent and cause are remembered.
 const MAX_PROCESSES: usize = 65_536;
@@ -72,6 +73,20 @@ impl Held {
             Held::Connection(connection) => connection.proc_id,
         }
     }
+
+    /// Bytes of memory that it takes, about.
+    fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let texts = match self {
+            Held::Exec(exec) => {
+                let args = exec.args.iter().map(|arg| size_of::<String>() + arg.len()).sum::<usize>();
+                args + exec.command_line.len() + exec.executable_path.len() + exec.working_directory.len()
+            }
+            Held::File(file) => text(&file.path) + text(&file.new_path),
+            Held::Connection(connection) => text(&connection.server_name) + size_of::<Connection>(),
+        };
+        size_of::<Held>() + texts
+    }
 }
 
 /// A reason to believe that a call caused something.
@@ -102,7 +117,10 @@ pub(super) struct Causes {
     /// Exchanges that are on their way, each with the process of which they may say why it does something: that which asks a
     /// model, or serves over HTTP.
     open: BTreeSet<(i64, i64)>,
+    /// How many of a process.
+    open_of: HashMap<i64, usize>,
     held: VecDeque<(i64, Held)>,
+    held_bytes: usize,
     now: i64,
 }
 
@@ -115,24 +133,29 @@ impl Causes {
             parents: Bounded::new(MAX_PROCESSES),
             started_by: Bounded::new(MAX_PROCESSES),
             open: BTreeSet::new(),
+            open_of: HashMap::new(),
             held: VecDeque::new(),
+            held_bytes: 0,
             now: i64::MIN,
         })
     }
 
     fn hold(&mut self, ts: Timestamp, held: Held) {
         self.now = self.now.max(ts.0);
+        self.held_bytes += held.size();
         self.held.push_back((self.now, held));
     }
 
     /// Hands on what has waited long enough.
     fn hand_on(&mut self, all: bool, out: &mut Rows<'_>) {
         while let Some((since, held)) = self.held.front() {
-            let waited = self.now.saturating_sub(*since) > HOLD || self.held.len() > MAX_HELD;
+            let too_many = self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES;
+            let waited = self.now.saturating_sub(*since) > HOLD || too_many;
             if !(all || waited) && self.may_be_explained(held.proc_id()) {
                 break;
             }
             let Some((since, held)) = self.held.pop_front() else { break };
+            self.held_bytes = self.held_bytes.saturating_sub(held.size());
             self.calls.forget_before(since.saturating_sub(HOLD));
             self.requests.forget_before(since.saturating_sub(HOLD));
             self.decide(held, out);
@@ -141,20 +164,29 @@ impl Causes {
 
     /// Whether an exchange is on its way that may say why a process does something.
     fn may_be_explained(&self, proc_id: i64) -> bool {
-        let of = |proc_id: &i64| self.open.iter().any(|(_, open)| open == proc_id);
+        let of = |proc_id: &i64| self.open_of.contains_key(proc_id);
         !self.open.is_empty() && self.line(proc_id).iter().any(of)
     }
 
     fn begun(&mut self, http_id: i64, proc_id: i64) {
-        self.open.insert((http_id, proc_id));
-        if self.open.len() > MAX_OPEN {
-            self.open.pop_first();
+        if self.open.insert((http_id, proc_id)) {
+            *self.open_of.entry(proc_id).or_default() += 1;
+        }
+        if self.open.len() > MAX_OPEN
+            && let Some(&(oldest, _)) = self.open.first()
+        {
+            self.ended(oldest);
         }
     }
 
     fn ended(&mut self, http_id: i64) {
         while let Some(&open) = self.open.range((http_id, i64::MIN)..=(http_id, i64::MAX)).next() {
             self.open.remove(&open);
+            let Some(count) = self.open_of.get_mut(&open.1) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.open_of.remove(&open.1);
+            }
         }
     }
 

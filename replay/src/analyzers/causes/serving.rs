@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Requests that are known at once.
 const MAX_REQUESTS: usize = 4096;
 
+/// Most requests of one server that are looked at, the newest.
+const MAX_LOOKED_AT: usize = 512;
+
 /// Servers that are remembered.
 const MAX_SERVERS: usize = 4096;
 
@@ -100,7 +103,8 @@ impl Requests {
         let is_server = |proc_id: &i64| self.servers.contains(proc_id) || self.of_server.contains_key(proc_id);
         let depth = line.iter().position(is_server)?;
         let server = line.get(depth)?;
-        let requests = self.of_server.get(server).into_iter().flatten().filter_map(|id| self.requests.get(id));
+        let of_server = self.of_server.get(server).into_iter().flat_map(|ids| ids.iter().rev().take(MAX_LOOKED_AT));
+        let requests = of_server.filter_map(|id| self.requests.get(id));
         let open = requests.filter(|request| request.start <= ts.0 && request.end.is_none_or(|end| ts.0 <= end));
         let (mut count, mut calls) = (0, Vec::new());
         for request in open {

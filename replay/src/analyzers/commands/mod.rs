@@ -20,6 +20,7 @@ use crate::shell;
 use crate::signals::{Started, ToolRequested};
 use crate::table::{Row, Timestamp};
 use crate::tables::{Exec, Finding};
+use crate::values;
 use rules::Harm;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -52,7 +53,7 @@ impl Commands {
     }
 
     fn requested(&mut self, call: &ToolRequested, out: &mut Rows<'_>) {
-        let Ok(arguments) = serde_json::from_str::<Value>(&call.arguments) else { return };
+        let Some(arguments) = values::parse(call.arguments.as_bytes()) else { return };
         let harms = asked_for(call.tool_name.as_deref().unwrap_or_default(), &arguments);
         if harms.is_empty() {
             return;

@@ -9,14 +9,16 @@ use super::sessions::{Key, Place, Sessions};
 use crate::analyzers::Rows;
 use crate::bounded::Bounded;
 use crate::jsonrpc::{self, Message};
+use crate::names;
 use crate::signals::{Ends, McpServing, Posted};
 use crate::table::Timestamp;
 use crate::tables::{self, StreamEvent};
+use crate::values;
 
 /// Connections whose ends are remembered.
 const MAX_CONNECTIONS: usize = 65_536;
 
-/// Events of one exchange that are kept, in bytes.
+/// Events of one exchange that are kept, in bytes of memory.
 const MAX_EVENTS: usize = 64 << 20;
 
 /// What a stream said.
@@ -67,11 +69,14 @@ impl Http {
             self.events_bytes = 0;
         }
         if event.event.as_deref() == Some("endpoint") {
-            self.events.push(Said::Endpoint(event.data.clone()));
+            // The first counts.
+            if !matches!(self.events.first(), Some(Said::Endpoint(_))) {
+                self.events.insert(0, Said::Endpoint(event.data.clone()));
+            }
         } else if self.events_bytes < MAX_EVENTS {
             let messages = jsonrpc::messages(event.data.as_bytes());
             if !messages.is_empty() {
-                self.events_bytes += event.data.len();
+                self.events_bytes += event.data.len() + values::cost(event.data.as_bytes());
                 self.events.push(Said::Messages(event.ts, messages));
             }
         }
@@ -157,9 +162,9 @@ impl<'h> Exchange<'h> {
         let fields = fields_of(&http.request_headers);
         // The answer to `initialize` names the session.
         let session_id = field(&fields, "mcp-session-id")
-            .map(str::to_owned)
-            .or_else(|| field(&fields_of(&http.response_headers), "mcp-session-id").map(str::to_owned));
-        let server = http.server_address.clone().unwrap_or_default();
+            .map(names::brief)
+            .or_else(|| field(&fields_of(&http.response_headers), "mcp-session-id").map(names::brief));
+        let server = http.server_address.as_deref().map(names::brief).unwrap_or_default();
         let path = http.path.as_deref().unwrap_or_default();
         let target = match (&endpoint, &http.query) {
             (Some(endpoint), _) => without_host(endpoint).to_owned(),
@@ -168,7 +173,7 @@ impl<'h> Exchange<'h> {
         };
         let key = match &session_id {
             Some(session_id) => Key::Session(server, session_id.clone()),
-            None => Key::Url(server, target, processes[0]),
+            None => Key::Url(server, names::brief(&target), processes[0]),
         };
         // Clients of streamable HTTP say that they take either; before it, what was posted was only accepted.
         let streams = field(&fields, "accept").is_some_and(|accept| accept.contains("text/event-stream"));
@@ -202,7 +207,7 @@ impl<'h> Exchange<'h> {
         session.server = session.server.or(self.processes[1]);
         session.session_id = self.session_id;
         if let Some(version) = field(&self.fields, "mcp-protocol-version") {
-            session.protocol_version.get_or_insert_with(|| version.to_owned());
+            session.protocol_version.get_or_insert_with(|| names::brief(version));
         }
         let whole = |bytes: i64, body: &Option<Vec<u8>>| {
             let all_there = body.as_ref().is_some_and(|body| body.len() as i64 == bytes);

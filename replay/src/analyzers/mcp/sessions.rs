@@ -8,9 +8,11 @@ use super::tools::Listed;
 use crate::analyzers::Rows;
 use crate::bounded::Bounded;
 use crate::jsonrpc::{Id, Message, canonical};
+use crate::names;
 use crate::signals::McpRequested;
 use crate::table::Timestamp;
 use crate::tables::Mcp;
+use crate::values;
 use serde_json::Value;
 
 /// Sessions that are remembered, requests that are open at once, and what is held of either in bytes.
@@ -163,7 +165,7 @@ impl Sessions {
         if method == "initialize" {
             (session.server_name, session.protocol_version) = (None, None);
         }
-        let asked_for = params.as_ref().and_then(version_asked);
+        let asked_for = params.as_ref().and_then(version_asked).map(|version| names::brief(&version));
         session.protocol_version = session.protocol_version.take().or(asked_for);
         let lost = session.lost[from.other().index()];
         let mut row = self.row(key, from, ("request", Some(&method)), params.as_ref(), place);
@@ -204,7 +206,8 @@ impl Sessions {
             self.orphan(&asked, &old.result, old.place, out);
         }
         let (Ok(json) | Err(json)) = &result;
-        let bytes = json.to_string().len();
+        let text = json.to_string();
+        let bytes = text.len() + values::cost(text.as_bytes());
         self.held[1] += bytes;
         let mut oldest = self.early.insert(asked.clone(), Early { asked, result, place, bytes });
         while let Some(early) = oldest.or_else(|| if self.held[1] > MAX_HELD { self.early.pop_first() } else { None }) {
@@ -242,10 +245,11 @@ impl Sessions {
         fill(row, &result);
         if let (Ok(result), (key, Side::Client, _)) = (&result, &open.asked) {
             let session = self.sessions.get_or_default(key);
-            session.server_name = server_named(result).or(session.server_name.take());
+            session.server_name = server_named(result).map(|name| names::brief(&name)).or(session.server_name.take());
             if row.method.as_deref() == Some("initialize") {
                 let agreed = result.get("protocolVersion").and_then(text);
-                session.protocol_version = agreed.or(session.protocol_version.take());
+                session.protocol_version =
+                    agreed.map(|version| names::brief(&version)).or(session.protocol_version.take());
             }
             if row.method.as_deref() == Some("tools/list") && row.complete {
                 let of = (&*self.capture_id, row.mcp_id, place.ts);

@@ -3,6 +3,7 @@
 use crate::analyzers::Rows;
 use crate::bounded::Bounded;
 use crate::jsonrpc::canonical;
+use crate::names;
 use crate::table::Timestamp;
 use crate::tables::McpTool;
 use crate::tools::sha256;
@@ -36,7 +37,7 @@ impl Listed {
         let Some(tool_name) = tool.get("name").and_then(Value::as_str) else { return };
         let description = tool.get("description").and_then(Value::as_str);
         let hashes = (description.map(sha256), tool.get("inputSchema").map(|schema| sha256(&canonical(schema))));
-        let key = (server_name.clone(), tool_name.to_owned());
+        let key = (server_name.clone(), names::brief(tool_name));
         if self.last.get(&key) == Some(&hashes) {
             return;
         }

@@ -20,6 +20,10 @@ pub(super) const READS: Inputs =
 /// Messages with secrets, and secrets that were told, that are remembered.
 const MAX_REMEMBERED: usize = 65_536;
 
+/// Secrets of one message that are told, and bytes of memory of all that are remembered.
+const MAX_SECRETS: usize = 256;
+const MAX_BYTES: usize = 32 << 20;
+
 /// A secret in a message.
 #[derive(Clone)]
 struct Secret {
@@ -30,6 +34,13 @@ struct Secret {
     place: &'static str,
     evidence: String,
     hash: [u8; 32],
+}
+
+impl Secret {
+    /// Bytes of memory that it takes.
+    fn size(&self) -> usize {
+        size_of::<Secret>() + self.rule_id.len() + self.finds.len() + self.evidence.len()
+    }
 }
 
 pub(super) struct Secrets {
@@ -53,7 +64,11 @@ struct Asked {
 
 impl Secrets {
     pub fn boxed(_: &str) -> Box<dyn Analyzer> {
-        Box::new(Secrets { messages: Bounded::new(MAX_REMEMBERED), told: Bounded::new(MAX_REMEMBERED), call: None })
+        Box::new(Secrets {
+            messages: Bounded::of_bytes(MAX_REMEMBERED, MAX_BYTES),
+            told: Bounded::new(MAX_REMEMBERED),
+            call: None,
+        })
     }
 
     fn message(&mut self, message: &LlmMessage) {
@@ -71,8 +86,10 @@ impl Secrets {
             return;
         }
         let mut all = self.messages.remove(&message.message_hash).unwrap_or_default();
-        all.extend(secrets);
-        self.messages.insert(message.message_hash.clone(), all);
+        let room = MAX_SECRETS.saturating_sub(all.len());
+        all.extend(secrets.into_iter().take(room));
+        let bytes = all.iter().map(Secret::size).sum();
+        self.messages.insert_bytes(message.message_hash.clone(), all, bytes);
     }
 
     fn sent(&mut self, message: &LlmCallMessage, out: &mut Rows<'_>) {
