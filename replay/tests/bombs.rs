@@ -9,7 +9,7 @@ use agentsight_replay::tables::{Http, LlmCall, StreamEvent};
 use agentsight_replay::{Sink, replay};
 use common::*;
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::ops::ControlFlow;
 
 /// What all bodies that are open may take.
@@ -82,6 +82,19 @@ fn bodies_of_many_connections_share_what_there_is() {
 }
 
 #[test]
+fn a_brotli_bomb_is_cut_like_any_other() {
+    let fast = brotli::enc::BrotliEncoderParams { quality: 2, ..Default::default() };
+    let mut bomb = Vec::new();
+    brotli::BrotliCompress(&mut std::io::repeat(b'0').take(200 << 20), &mut bomb, &fast).unwrap();
+    assert!(bomb.len() < 1 << 20);
+    let mut script = Script::default();
+    (1..=2).for_each(|conn| open_response(&mut script, conn, "Content-Encoding: br\r\n", &bomb));
+    let seen = count(&script);
+    assert!(seen.body_bytes <= MOST && seen.body_bytes > MOST / 2, "{}", seen.body_bytes);
+    assert_eq!(seen.states, BTreeMap::from([("cut", 1), ("too_large", 1)]));
+}
+
+#[test]
 fn what_one_exchange_has_given_back_another_may_have() {
     let bomb = zstd(&vec![b'0'; 200 << 20]);
     let mut script = Script::default();
@@ -131,6 +144,39 @@ fn json_of_many_values_or_deep_is_no_call_that_was_understood() {
     }
     let seen = count(&script);
     assert_eq!((seen.calls, seen.complete_calls), (2, 0));
+}
+
+#[test]
+fn an_event_or_a_line_of_many_values_is_no_answer_that_was_understood() {
+    let many = |text: &str| format!(r#"{{"a":[{}1],{text}}}"#, "[1],".repeat(400_000));
+    let chat = r#""choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]"#;
+    let line = r#""model":"m","message":{"role":"assistant","content":"x"},"done":true"#;
+    let cases = [
+        ("/v1/chat/completions", "text/event-stream", format!("data: {}\n\ndata: [DONE]\n\n", many(chat))),
+        ("/api/chat", "application/x-ndjson", format!("{}\n", many(line))),
+    ];
+    for (path, media, stream) in cases {
+        let mut script = Script::default();
+        let asked = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+        let host = if path == "/api/chat" { "localhost:11434" } else { "a" };
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{asked}", asked.len());
+        script.say(1, SENT, head.as_bytes());
+        let headers = format!("Content-Type: {media}\r\nContent-Encoding: zstd\r\n");
+        say_all(&mut script, 1, RECEIVED, &response(&headers, &zstd(stream.as_bytes())));
+        let seen = count(&script);
+        assert_eq!((seen.calls, seen.complete_calls, seen.events > 0), (1, 0, true), "{path}");
+    }
+}
+
+#[test]
+fn messages_of_a_websocket_share_the_heads_of_what_agreed_on_it() {
+    let mut script = Script::default();
+    let long = "x".repeat(8000);
+    script.say(1, SENT, format!("GET /{long} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n").as_bytes());
+    script.say(1, RECEIVED, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n");
+    let pings = b"\x89\0".repeat(32 << 10);
+    (0..4).for_each(|_| script.say(1, RECEIVED, &pings));
+    assert_eq!(count(&script).events, 4 * (32 << 10));
 }
 
 #[test]

@@ -51,6 +51,27 @@ impl Collected {
     pub fn table(&self, name: &str) -> Vec<&Cells> {
         self.rows.iter().filter(|(table, _)| *table == name).map(|(_, cells)| cells).collect()
     }
+
+    /// These columns of the rows of a table.
+    pub fn cells(&self, table: &str, names: &[&'static str]) -> Vec<Vec<&str>> {
+        self.table(table).into_iter().map(|row| cells(row, names)).collect()
+    }
+}
+
+/// These columns of a row; an empty text where it holds nothing.
+pub fn cells<'a>(row: &'a Cells, names: &[&'static str]) -> Vec<&'a str> {
+    names.iter().map(|name| row.get(name).map_or("", String::as_str)).collect()
+}
+
+/// Numbers that look like any: xorshift, the same ones every time.
+pub fn random() -> impl FnMut() -> u64 {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
 }
 
 pub fn header(kind: u16, time: u64, tgid: u32) -> Header {

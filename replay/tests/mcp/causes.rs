@@ -27,7 +27,7 @@ fn answer(run: &mut Run, id: &str) {
 /// Effects and what caused them, without those of the kernel's making.
 fn causes(seen: &Collected) -> Vec<Vec<&str>> {
     let names = ["effect_kind", "cause_key", "method", "confidence", "ambiguous_with"];
-    seen.table("causes").into_iter().map(|row| cells(row, &names)).collect()
+    seen.cells("causes", &names)
 }
 
 #[test]
@@ -53,8 +53,7 @@ fn a_tool_call_leads_to_its_request_and_to_what_the_server_does() {
         ]
     );
     assert_eq!(seen.table("causes")[0]["effect_key"], "2");
-    let execs: Vec<_> =
-        seen.table("execs").into_iter().map(|row| cells(row, &["command_line", "cause_tool_call_key"])).collect();
+    let execs = seen.cells("execs", &["command_line", "cause_tool_call_key"]);
     let expected = [["agent", ""], ["server", ""], ["make -j2", "1"], ["cc a.c", "1"], ["tidy", ""]];
     assert_eq!(execs, expected);
     assert_eq!(cells(seen.table("tool_calls")[0], &["tool_name", "mcp_server"]), ["mcp__fs__build", "files"]);
@@ -148,6 +147,6 @@ fn equal_calls_have_a_request_each_and_other_arguments_none() {
         causes(&seen),
         [["mcp", "1", "mcp_id", "Double(0.95)", &others("2")], ["mcp", "2", "mcp_id", "Double(0.95)", &others("1")],]
     );
-    let servers: Vec<_> = seen.table("tool_calls").into_iter().map(|row| cells(row, &["mcp_server"])).collect();
+    let servers = seen.cells("tool_calls", &["mcp_server"]);
     assert_eq!(servers, [["files"], ["files"], [""]]);
 }

@@ -11,13 +11,9 @@ mod tools;
 
 use common::*;
 
-fn cells<'a>(row: &'a Cells, names: &[&'static str]) -> Vec<&'a str> {
-    names.iter().map(|name| row.get(name).map_or("", String::as_str)).collect()
-}
-
 /// These columns of the rows of `mcp`.
 fn mcp<'a>(seen: &'a Collected, names: &[&'static str]) -> Vec<Vec<&'a str>> {
-    seen.table("mcp").into_iter().map(|row| cells(row, names)).collect()
+    seen.cells("mcp", names)
 }
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"agent","version":"1"}}}"#;
