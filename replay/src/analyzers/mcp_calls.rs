@@ -11,11 +11,15 @@ use crate::table::{Row, Timestamp};
 use crate::tables::{Cause, Mcp, ToolCall};
 use crate::tools::sha256;
 use crate::values;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Tool calls that are remembered, and requests that wait for theirs to be told.
 const MAX_CALLS: usize = 4096;
 const MAX_WAITING: usize = 1024;
+
+/// Most calls with the same arguments that are compared with a request, the newest; and most of them that are named with it.
+const MAX_COMPARED: usize = 256;
+const MAX_AMBIGUOUS: usize = 32;
 
 pub(super) const INPUTS: Inputs = Inputs {
     // Who makes `mcp` says what is asked.
@@ -63,6 +67,7 @@ pub(super) struct McpCalls {
     calls: BTreeMap<i64, Call>,
     /// The newest of each id.
     by_id: HashMap<CallId, i64>,
+    by_arguments: HashMap<String, BTreeSet<i64>>,
     /// Tools may start before the answer that asks for them has ended.
     waiting: VecDeque<Request>,
 }
@@ -73,6 +78,7 @@ impl McpCalls {
             capture_id: capture_id.to_owned(),
             calls: BTreeMap::new(),
             by_id: HashMap::new(),
+            by_arguments: HashMap::new(),
             waiting: VecDeque::new(),
         })
     }
@@ -100,21 +106,34 @@ impl McpCalls {
         let (fitting, rest): (Vec<_>, _) =
             std::mem::take(&mut self.waiting).into_iter().partition(|waiting| call.fits(waiting));
         self.waiting = rest.into();
+        self.by_arguments.entry(call.arguments.clone()).or_default().insert(request.tool_call_key);
         self.calls.insert(request.tool_call_key, call);
-        if self.calls.len() > MAX_CALLS
-            && let Some((key, oldest)) = self.calls.pop_first()
-            && let Some(id) = oldest.id
-            && self.by_id.get(&id) == Some(&key)
-        {
-            self.by_id.remove(&id);
+        if self.calls.len() > MAX_CALLS {
+            self.forget_oldest();
         }
         fitting.into_iter().for_each(|waiting| self.place(waiting, out));
     }
 
+    fn forget_oldest(&mut self) {
+        let Some((key, oldest)) = self.calls.pop_first() else { return };
+        if let Some(id) = oldest.id.filter(|id| self.by_id.get(id) == Some(&key)) {
+            self.by_id.remove(&id);
+        }
+        if let Some(same) = self.by_arguments.get_mut(&oldest.arguments) {
+            same.remove(&key);
+            if same.is_empty() {
+                self.by_arguments.remove(&oldest.arguments);
+            }
+        }
+    }
+
     /// Finds the tool call of a request, or lets it wait.
     fn place(&mut self, request: Request, out: &mut Rows<'_>) {
-        let mut fitting: Vec<(i64, &Call)> =
-            self.calls.iter().filter(|(_, call)| call.fits(&request)).map(|(key, call)| (*key, call)).collect();
+        let same = self.by_arguments.get(&request.arguments).into_iter();
+        let newest = same.flat_map(|keys| keys.iter().rev().take(MAX_COMPARED));
+        let known = newest.filter_map(|key| Some((*key, self.calls.get(key)?)));
+        let mut fitting: Vec<(i64, &Call)> = known.filter(|(_, call)| call.fits(&request)).collect();
+        fitting.reverse();
         let own = |call: &Call| request.client == Some(call.proc_id);
         let is_own = fitting.iter().any(|(_, call)| own(call));
         fitting.retain(|(_, call)| own(call) || !is_own);
@@ -127,7 +146,7 @@ impl McpCalls {
             }
             return;
         };
-        let others = fitting.iter().map(|(other, _)| *other).filter(|other| *other != key);
+        let others = fitting.iter().map(|(other, _)| *other).filter(|other| *other != key).take(MAX_AMBIGUOUS);
         let ambiguous_with = others.map(|other| other.to_string()).collect();
         let confidence = if is_own { 0.95 } else { 0.8 };
         if let Some(call) = self.calls.get_mut(&key) {

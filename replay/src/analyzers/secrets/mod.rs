@@ -150,5 +150,5 @@ fn found(text: &str, place: &'static str) -> Vec<Secret> {
             hash: Sha256::digest(secret.as_bytes()).into(),
         })
     };
-    SCANNER.scan(text).into_iter().filter_map(of).collect()
+    SCANNER.scan(text).into_iter().filter_map(of).take(MAX_SECRETS).collect()
 }
