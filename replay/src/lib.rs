@@ -44,6 +44,7 @@ pub mod nearest;
 mod order;
 mod output;
 mod paths;
+mod pieces;
 mod pipeline;
 pub mod prices;
 mod processes;
