@@ -16,7 +16,7 @@ use agentsight_formats::Metadata;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::PipeWriter;
+use std::io::{PipeWriter, Read};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -170,15 +170,18 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
 }
 
 /// Closes what is attached, without keeping the caller waiting: the kernel takes some 70 ms for each tracepoint, one after
-/// the other. A child that shares the descriptors is the last to close them, by ending.
+/// the other. A child that shares the descriptors is the last to close them, by ending once this process has closed its own.
 fn detach<T>(attached: T) {
-    // SAFETY: the child calls nothing but close and _exit, which are async-signal-safe.
+    let Ok((mut closed, closing)) = std::io::pipe() else { return drop(attached) };
+    // SAFETY: the child calls nothing but close, read and _exit, which are async-signal-safe.
     match unsafe { nix::unistd::fork() } {
         Ok(ForkResult::Child) => {
+            drop(closing);
             for standard in 0..3 {
                 // Whoever reads our output is not to wait for the child. SAFETY: it has no other use for them.
                 unsafe { libc::close(standard) };
             }
+            let _ = closed.read(&mut [0]);
             // SAFETY: ends at once, running nothing of ours.
             unsafe { libc::_exit(0) }
         }

@@ -33,6 +33,15 @@ extern void *bpf_rdonly_cast(const void *object, u32 type) __ksym __weak;
 	})
 
 /*
+ * An object that the kernel hands over, to be read like any other. Of a pointer in an object that is trusted the verifier asks
+ * whether it is to be trusted as well: by name, four times, among all names of the kernel. That takes it a millisecond.
+ */
+#define UNTRUSTED(object)                                                                                              \
+	((typeof(object))(bpf_ksym_exists(bpf_rdonly_cast)                                                             \
+				  ? bpf_rdonly_cast(object, bpf_core_type_id_kernel(typeof(*(object))))                \
+				  : (void *)(object)))
+
+/*
  * Bytes waiting in the ring from which on the capturer is woken; below, it looks by itself ten times a second. When nothing has
  * come for a while it sleeps longer, and says so: then the next record wakes it.
  */

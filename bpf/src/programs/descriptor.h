@@ -63,7 +63,7 @@ static __always_inline struct file *file_in(struct fdtable *table, u32 fd)
 
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = UNTRUSTED(bpf_get_current_task_btf());
 
 	return file_in(task->files->fdt, fd);
 }

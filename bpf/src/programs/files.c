@@ -77,7 +77,7 @@ static __always_inline void fill_inode(struct asc_file *record, struct file *fil
 /* Tells of an open file with the kernel's own path of it. */
 static __always_inline void emit_opened(struct file *file, u64 id, s64 fd, u32 flags, u32 mode)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = UNTRUSTED(bpf_get_current_task_btf());
 	struct file_scratch *scratch = new_file_record(ASC_OPEN, fd);
 	u32 zero = 0;
 	struct paths *walk = bpf_map_lookup_elem(&paths, &zero);
@@ -180,7 +180,7 @@ static __always_inline u64 numbered(const struct arguments *arguments, u32 numbe
 static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s32 folder, u64 name, u16 *base_len, u16 *path_len,
 					bool *fault)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = UNTRUSTED(bpf_get_current_task_btf());
 	u32 zero = 0, len;
 	struct paths *walk = bpf_map_lookup_elem(&paths, &zero);
 	long got = bpf_probe_read_user_str(scratch->name, sizeof(scratch->name), (void *)name);
@@ -214,7 +214,7 @@ static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s3
 
 static __always_inline void on_descriptor(struct file_scratch *scratch, u32 fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = UNTRUSTED(bpf_get_current_task_btf());
 	struct file *file = file_of(fd);
 	u32 zero = 0;
 	struct paths *walk = bpf_map_lookup_elem(&paths, &zero);
@@ -325,7 +325,7 @@ int on_mmap(struct syscall_exit *ctx)
 	file = file_of(arguments.at[4]);
 	if (!file || !first_execution(file))
 		return 0;
-	task = bpf_get_current_task_btf();
+	task = UNTRUSTED(bpf_get_current_task_btf());
 	scratch = bpf_map_lookup_elem(&file_scratch, &zero);
 	walk = bpf_map_lookup_elem(&paths, &zero);
 	if (!scratch || !walk)

@@ -63,7 +63,7 @@ static __always_inline void transferred_by(struct file *file, struct target *tar
 		if (want_file)
 			file_io(file, io->fd, io->direction, io->len);
 	} else if (type == S_IFSOCK) {
-		socket_io(file, target, io);
+		socket_io((u64)file, target, io);
 		if (io->fd < 3 && READ(sock_of(file), __sk_common.skc_family) == AF_UNIX)
 			stdio_io(target, io, ASC_LOCAL_SOCKET, READ(file, f_inode, i_ino), peer_inode(file));
 	} else if (type == S_IFIFO) {
@@ -153,7 +153,7 @@ int on_messages(struct syscall_exit *ctx)
 			break;
 		of_message(&io, &one.message);
 		io.len = one.len;
-		socket_io(file, target, &io);
+		socket_io((u64)file, target, &io);
 	}
 	if (ctx->result > MAX_MESSAGES)
 		count_drop(ASC_SOURCE_NET, ASC_TABLE_FULL, 0);
@@ -187,7 +187,7 @@ int on_splice(struct syscall_exit *ctx)
 	} else if (file && type_of(file) == S_IFSOCK) {
 		struct io io = { .fd = to, .len = ctx->result, .direction = ASC_SENT };
 
-		socket_io(file, target, &io);
+		socket_io((u64)file, target, &io);
 	}
 	return 0;
 }
@@ -265,7 +265,7 @@ __noinline int close_descriptors(u64 address, u32 first)
 /* A process ends with files open: their sums are told now, of its first LOOP * LOOP descriptors. */
 static __always_inline void close_all(struct task_struct *task)
 {
-	struct files_struct *files = task->files;
+	struct files_struct *files = UNTRUSTED(task)->files;
 	u64 table;
 
 	/* Shared with another process (CLONE_FILES), they stay open. */

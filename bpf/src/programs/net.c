@@ -88,6 +88,7 @@ struct io {
 	u64 len;
 	u32 fd;
 	u16 direction;
+	u16 reserved; /* set as well: a global function may read all of it */
 };
 
 static __always_inline struct sock *sock_of(struct file *file)
@@ -371,19 +372,26 @@ static __always_inline void stream_io(struct socket_state *state, const struct t
 		socket_received(target, state->id, first_buffer(io), io->len);
 }
 
-/* Bytes went through a socket. */
-static __always_inline void socket_io(struct file *file, const struct target *target, const struct io *io)
+/*
+ * Bytes went through a socket. A global function: the verifier looks at it once, and not at every way through it for each of
+ * several messages.
+ */
+__noinline int socket_io(u64 file_address, const struct target *target, const struct io *io)
 {
-	struct sock *sk = sock_of(file);
+	struct file *file = (void *)file_address;
 	struct socket_state *state;
+	struct sock *sk;
 	bool is_new;
 	u64 offset;
 
+	if (!target || !io)
+		return 0;
+	sk = sock_of(file);
 	if (!sk)
-		return;
+		return 0;
 	state = socket_state(file, sk, &is_new);
 	if (!state)
-		return;
+		return 0;
 	if (is_new && want_net && state->family != AF_UNIX)
 		emit_socket(state, sk, ASC_SOCKET_USE, io->fd, 0, 0);
 	offset = __sync_fetch_and_add(&state->bytes[io->direction & 1], io->len);
@@ -394,6 +402,7 @@ static __always_inline void socket_io(struct file *file, const struct target *ta
 	} else if (state->type == SOCK_DGRAM && want_net && is_dns(sk, io)) {
 		emit_socket_data(state, io, ASC_CONTENT_DNS, io->len);
 	}
+	return 0;
 }
 
 /* Cookies of connect, accept, bind and listen are the operations of the records. */

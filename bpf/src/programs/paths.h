@@ -11,11 +11,16 @@
 #define PATH_LEN 4096
 #define NAME_LEN 256
 #define MAX_COMPONENTS 64
+/* Of these, so many are taken together: a call costs time, and a loop costs the verifier some. */
+#define STEPS 4
 
 /* The walk from a file up to the root. */
 struct walk {
 	struct dentry *dentry;
 	struct vfsmount *mnt;
+	/* Where it ends: the process sees nothing above. */
+	struct dentry *root_dentry;
+	struct vfsmount *root_mnt;
 	/* Where the path starts in paths.path: it is built from its end. */
 	u32 at;
 };
@@ -37,14 +42,14 @@ struct {
 } paths SEC(".maps");
 
 /* One step up. Returns false at the root. */
-static __always_inline bool walk_step(struct paths *paths, struct dentry *root_dentry, struct vfsmount *root_mnt)
+static __always_inline bool walk_step(struct paths *paths)
 {
 	struct walk *walk = &paths->walk;
 	struct dentry *dentry = walk->dentry, *parent;
 	struct vfsmount *mnt = walk->mnt;
 	u32 at = walk->at, len;
 
-	if (dentry == root_dentry && mnt == root_mnt)
+	if (dentry == walk->root_dentry && mnt == walk->root_mnt)
 		return false;
 	parent = READ(dentry, d_parent);
 	if (dentry == READ(mnt, mnt_root) || dentry == parent) {
@@ -69,25 +74,36 @@ static __always_inline bool walk_step(struct paths *paths, struct dentry *root_d
 	return true;
 }
 
-/* Writes the path of a file into the end of paths->path, as the process sees it below its root. Returns where it starts. */
-static __always_inline u32 walk_path(struct paths *paths, struct path *path, struct path *root)
+/*
+ * Some steps up. Returns 1 at the root. A global function, as that below: the verifier looks at them once a program, and not
+ * at every way through each step wherever a path is wanted, which took it most of a second.
+ */
+__noinline int walk_steps(struct paths *paths)
 {
-	struct vfsmount *root_mnt = READ(root, mnt);
-	struct dentry *root_dentry = READ(root, dentry);
-
-	paths->walk.mnt = READ(path, mnt);
-	paths->walk.dentry = READ(path, dentry);
-	paths->walk.at = PATH_LEN;
-	for (int i = 0; i < MAX_COMPONENTS; i++) {
-		if (!walk_step(paths, root_dentry, root_mnt))
-			break;
+	if (!paths)
+		return 1;
+	for (int i = 0; i < STEPS; i++) {
+		if (!walk_step(paths))
+			return 1;
 		barrier();
 	}
+	return 0;
+}
+
+/* Writes the path into the end of paths->path. */
+__noinline int walk_up(struct paths *paths)
+{
+	if (!paths)
+		return 0;
+	paths->walk.at = PATH_LEN;
+	for (int i = 0; i < MAX_COMPONENTS; i += STEPS)
+		if (walk_steps(paths))
+			break;
 	if (paths->walk.at >= PATH_LEN) {
+		paths->walk.at = PATH_LEN - 1;
 		paths->path[PATH_LEN - 1] = '/';
-		return PATH_LEN - 1;
 	}
-	return paths->walk.at;
+	return 0;
 }
 
 /* Appends to `data`, which has room for PATH_LEN bytes behind any `at` below `limit`, a power of 2. Returns the bytes appended. */
@@ -100,11 +116,18 @@ static __always_inline u32 append(u8 *data, u32 at, const u32 limit, const void 
 	return len;
 }
 
+/* Appends the path of a file as the process sees it below its root. */
 static __always_inline u32 append_path(struct paths *paths, u8 *data, u32 at, const u32 limit, struct path *path,
 				       struct path *root)
 {
-	u32 start = walk_path(paths, path, root);
+	u32 start;
 
+	paths->walk.dentry = READ(path, dentry);
+	paths->walk.mnt = READ(path, mnt);
+	paths->walk.root_dentry = READ(root, dentry);
+	paths->walk.root_mnt = READ(root, mnt);
+	walk_up(paths);
+	start = paths->walk.at;
 	return append(data, at, limit, &paths->path[start & (PATH_LEN - 1)], PATH_LEN - start);
 }
 

@@ -62,8 +62,9 @@ static __always_inline struct target *add_target(u32 tgid)
 }
 
 SEC("tp_btf/sched_process_fork")
-int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *forked)
 {
+	struct task_struct *child = UNTRUSTED(forked);
 	u32 child_tgid = child->tgid;
 	struct asc_fork *fork;
 	u32 seq;
@@ -208,8 +209,10 @@ int BPF_PROG(on_cgroup_attach, struct cgroup *to, const char *path, struct task_
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_binprm *program)
 {
+	struct task_struct *task = UNTRUSTED(current);
+	struct linux_binprm *bprm = UNTRUSTED(program);
 	struct exec_scratch *scratch;
 	struct target *target = target_of(task->tgid);
 	struct asc_exec *exec;
@@ -284,8 +287,9 @@ static __always_inline void emit_exit(struct task_struct *task)
 }
 
 SEC("tp_btf/sched_process_exit")
-int BPF_PROG(on_exit, struct task_struct *task)
+int BPF_PROG(on_exit, struct task_struct *current)
 {
+	struct task_struct *task = UNTRUSTED(current);
 	u32 tgid = task->tgid;
 	u64 thread = bpf_get_current_pid_tgid();
 
