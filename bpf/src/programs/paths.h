@@ -12,7 +12,7 @@
 #define NAME_LEN 256
 #define MAX_COMPONENTS 64
 /* Of these, so many are taken together: a call costs time, and a loop costs the verifier some. */
-#define STEPS 4
+#define STEPS 8
 
 /* The walk from a file up to the root. */
 struct walk {
