@@ -20,6 +20,8 @@ const STREAM: u16 = 1;
 const TCP: u16 = 6;
 const UDP: u16 = 17;
 
+pub(crate) const PORT_DNS: u16 = 53;
+
 /// Results of connect that are no failure: EINPROGRESS, EALREADY, EISCONN, EINTR.
 const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
 
@@ -89,10 +91,22 @@ pub(crate) struct Placed {
     /// Where the piece starts in the stream of the connection.
     pub offset: u64,
     /// Bytes missing before it.
-    missing: u64,
+    pub missing: u64,
     /// Bytes of it that had been taken for missing already.
     late: u64,
     of: Carrying,
+}
+
+impl Placed {
+    /// The bytes of the piece that were not taken for missing.
+    pub fn fresh<'d>(&self, data: &'d [u8]) -> &'d [u8] {
+        data.get(usize::try_from(self.late).unwrap_or(usize::MAX)..).unwrap_or_default()
+    }
+
+    /// How many bytes are missing after those that were captured, of a piece of this length.
+    pub fn uncaptured(&self, data: &[u8], len: u64) -> u64 {
+        if self.late == 0 { len.saturating_sub(data.len() as u64) } else { 0 }
+    }
 }
 
 #[derive(Default)]
@@ -122,6 +136,8 @@ pub(crate) struct Connection {
     offered: Vec<String>,
     chosen: Option<String>,
     pub seen: Option<&'static str>,
+    /// Whether its plaintext is DNS; known from the first piece on.
+    names: Option<bool>,
     /// What was said of its ends.
     told: Option<Ends>,
 }
@@ -270,6 +286,14 @@ impl Connection {
         Placed { offset: base.saturating_add(offset), missing, late, of }
     }
 
+    /// Whether this is what goes to a name server and comes from it. A first message is short, which letters say of none.
+    pub fn is_dns(&mut self, tls: &record::TlsData, data: &[u8]) -> bool {
+        let port = Some(i64::from(PORT_DNS));
+        let named = self.row.peer_port == port || self.row.local_port == port;
+        let plain = tls.library.get() == library::PLAIN;
+        plain && *self.names.get_or_insert_with(|| named && data.first().is_none_or(|first| *first < b'A'))
+    }
+
     /// Hands a piece on to what understands it; exchanges that are complete are appended to `done`.
     pub fn carry(
         &mut self,
@@ -292,8 +316,7 @@ impl Connection {
             self.carriers.len() - 1
         });
         let Some(carrier) = self.carriers.get_mut(at) else { return };
-        let fresh = data.get(usize::try_from(placed.late).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let uncaptured = len.saturating_sub(data.len() as u64);
+        let (fresh, uncaptured) = (placed.fresh(data), placed.uncaptured(data, len));
         let mut exchanges = Vec::new();
         context.proc_id = carrier.proc_id;
         if placed.missing > 0 {
@@ -302,7 +325,7 @@ impl Connection {
         if !fresh.is_empty() {
             carrier.http.push(side, ts, fresh, context, &mut exchanges);
         }
-        if uncaptured > 0 && placed.late == 0 {
+        if uncaptured > 0 {
             carrier.http.gap(side, ts, uncaptured, context, &mut exchanges);
         }
         if carrier.http.is_http2() {

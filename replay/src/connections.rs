@@ -6,7 +6,8 @@
 use crate::ahead::Ahead;
 use crate::attempts::Attempts;
 use crate::bounded::stale;
-use crate::connection::{Connection, Finished, MAX_PROCESSES};
+use crate::connection::{Connection, Finished, MAX_PROCESSES, PORT_DNS};
+use crate::dns::Piece;
 use crate::exchange::{Context, End, Exchange, Kind};
 use crate::holes::Spans;
 use crate::http_rows;
@@ -28,8 +29,6 @@ const MAX_BYTES: usize = 96 << 20;
 
 /// Closed connections of which more may be heard: their TLS library holds bytes, or another process has the socket too.
 const MAX_LINGERING: usize = 1024;
-
-const PORT_DNS: u16 = 53;
 
 /// In nanoseconds.
 const SECOND: i64 = 1_000_000_000;
@@ -148,7 +147,7 @@ impl Connections {
         self.put_back(key, connection, ts, wanted, output);
     }
 
-    /// Takes a piece of plaintext.
+    /// Takes a piece of plaintext. Returns it where it is for others: what is said to a name server, and by it.
     pub fn data(
         &mut self,
         (header, tls, data): (&Header, &record::TlsData, &[u8]),
@@ -156,7 +155,7 @@ impl Connections {
         ahead: &Ahead,
         wanted: &Wanted,
         output: &mut Output<'_>,
-    ) {
+    ) -> Option<Piece> {
         let key = ahead.socket_of(tls.conn_id.get());
         let tgid = header.tgid.get();
         let received = tls.direction.get() == direction::RECEIVED;
@@ -180,6 +179,11 @@ impl Connections {
                 data: if with_data { data.to_vec() } else { Vec::new() },
             });
         }
+        if connection.is_dns(tls, data) {
+            let server = connection.row.peer_address.clone();
+            self.put_back(key, connection, ts, wanted, output);
+            return Some(Piece { key, server, placed });
+        }
         if wanted.http {
             let len = u64::from(tls.len.get());
             self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
@@ -187,6 +191,7 @@ impl Connections {
             });
         }
         self.put_back(key, connection, ts, wanted, output);
+        None
     }
 
     /// A connection that was open when a segment started.

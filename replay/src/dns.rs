@@ -1,23 +1,47 @@
-//! The table `dns`: questions to name servers with their answers; and the names that answers have given to addresses.
+//! The table `dns`: questions to name servers with their answers, over UDP or TCP; and the names that answers have given to
+//! addresses.
 
 use crate::bounded::Bounded;
+use crate::connection::Placed;
 use crate::dns_message::{self, Answer, Message};
+use crate::dns_stream::{Framed, Messages};
 use crate::processes::signed;
 use crate::table::Timestamp;
 use crate::tables;
-use agentsight_formats::record::{SocketData, direction, ip_address};
+use agentsight_formats::record::{SocketData, TlsData, direction, ip_address};
 use std::net::IpAddr;
 
 /// Questions that wait for an answer; more are given up, the oldest first.
 const MAX_WAITING: usize = 4096;
+/// Connections to name servers of which a part of a message is held.
+const MAX_STREAMS: usize = 256;
 /// Addresses whose names are remembered.
 const MAX_NAMES: usize = 65536;
 
 /// Socket, id of the message, name and type.
 type Key = (u64, u16, String, u16);
 
+/// A message that a process sent or received.
+struct Heard<'a> {
+    socket: u64,
+    received: bool,
+    bytes: &'a [u8],
+    cut: bool,
+    server: Option<String>,
+}
+
+/// Bytes of a connection to a name server.
+pub(crate) struct Piece {
+    /// The socket.
+    pub key: u64,
+    pub server: Option<String>,
+    pub placed: Placed,
+}
+
 pub(crate) struct Dns {
     capture_id: String,
+    /// By socket and direction.
+    streams: Bounded<(u64, u16), Messages>,
     /// When it was asked in nanoseconds of boot time, and its row.
     waiting: Bounded<Key, (u64, tables::Dns)>,
     /// The name behind an address, as a process was told last.
@@ -30,30 +54,59 @@ impl Dns {
     pub fn new(capture_id: String) -> Self {
         Dns {
             capture_id,
+            streams: Bounded::new(MAX_STREAMS),
             waiting: Bounded::new(MAX_WAITING),
             names_of_process: Bounded::new(MAX_NAMES),
             names: Bounded::new(MAX_NAMES),
         }
     }
 
-    /// Takes a message. Returns the rows that are done: its own if it is an answer, and those given up.
-    ///
-    /// A process that answers is a name server: what it is asked is the business of those who ask.
-    pub fn message(
+    /// Takes a datagram. Returns the row that is done: its own if it is an answer, or one that is given up.
+    pub fn datagram(
         &mut self,
         data: &SocketData,
         bytes: &[u8],
         proc_id: i64,
-        (time, ts): (u64, Timestamp),
+        when: (u64, Timestamp),
     ) -> Option<tables::Dns> {
-        let mut message = dns_message::parse(bytes)?;
-        message.truncated |= (data.captured.get() as usize) < data.len.get() as usize;
-        let received = data.direction.get() == direction::RECEIVED;
-        if message.response != received {
+        let heard = Heard {
+            socket: data.socket_id.get(),
+            received: data.direction.get() == direction::RECEIVED,
+            bytes,
+            cut: data.captured < data.len,
+            server: server(data),
+        };
+        self.message(heard, proc_id, when)
+    }
+
+    /// Takes bytes of a connection to a name server. Returns the rows that are done.
+    pub fn stream(
+        &mut self,
+        (piece, tls, data): (&Piece, &TlsData, &[u8]),
+        proc_id: i64,
+        when: (u64, Timestamp),
+    ) -> Vec<tables::Dns> {
+        let messages = self.streams.get_or_default(&(piece.key, tls.direction.get()));
+        let mut found: Vec<Framed> = messages.gap(piece.placed.missing).into_iter().collect();
+        found.extend(messages.push(piece.placed.fresh(data)));
+        found.extend(messages.gap(piece.placed.uncaptured(data, tls.len.get().into())));
+        let received = tls.direction.get() == direction::RECEIVED;
+        let rows = found.iter().filter_map(|Framed { bytes, cut }| {
+            let heard = Heard { socket: piece.key, received, bytes, cut: *cut, server: piece.server.clone() };
+            self.message(heard, proc_id, when)
+        });
+        rows.collect()
+    }
+
+    /// A process that answers is a name server: what it is asked is the business of those who ask.
+    fn message(&mut self, heard: Heard<'_>, proc_id: i64, (time, ts): (u64, Timestamp)) -> Option<tables::Dns> {
+        let mut message = dns_message::parse(heard.bytes)?;
+        message.truncated |= heard.cut;
+        if message.response != heard.received {
             return None;
         }
         let (name, kind) = message.question.clone().unwrap_or_default();
-        let key = (data.socket_id.get(), message.id, name.clone(), kind);
+        let key = (heard.socket, message.id, name.clone(), kind);
         if !message.response {
             let row = tables::Dns {
                 capture_id: self.capture_id.clone(),
@@ -61,7 +114,7 @@ impl Dns {
                 proc_id,
                 query_name: name,
                 query_type: dns_message::type_name(kind),
-                server_address: server(data),
+                server_address: heard.server,
                 ..tables::Dns::default()
             };
             // Asked again, it is the same question.
@@ -86,7 +139,7 @@ impl Dns {
             answers: message.answers.iter().map(Answer::text).collect(),
             response_code: Some(dns_message::code_name(message.response_code)),
             duration_ns,
-            server_address: row.server_address.or_else(|| server(data)),
+            server_address: row.server_address.or(heard.server),
             truncated: message.truncated,
             ..row
         })

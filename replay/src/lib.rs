@@ -17,6 +17,7 @@ mod connections;
 mod conversation;
 mod dns;
 mod dns_message;
+mod dns_stream;
 mod errno;
 mod event;
 mod exchange;

@@ -332,17 +332,19 @@ impl<'s> Pipeline<'s> {
     fn plaintext(&mut self, (header, tls, data): (&Header, &TlsData, &[u8]), by: (i64, Timestamp)) {
         for (piece, offset, len) in pieces(data, tls.stream_offset.get(), tls.len.get()) {
             let tls = TlsData { stream_offset: offset.into(), len: len.into(), ..*tls };
-            self.connections.data((header, &tls, piece), by, &self.ahead, &self.wanted, &mut self.output);
+            let (wanted, output) = (&self.wanted, &mut self.output);
+            if let Some(of_dns) = self.connections.data((header, &tls, piece), by, &self.ahead, wanted, output) {
+                let rows = self.dns.stream((&of_dns, &tls, piece), by.0, (header.time.get(), by.1));
+                rows.iter().for_each(|row| output.row(row));
+            }
             self.take_exchanges();
         }
     }
 
     fn socket_data(&mut self, data: &SocketData, bytes: &[u8], (proc_id, ts): (i64, Timestamp)) {
-        if self.wanted.connections {
-            self.connections.socket_data((data, bytes), (proc_id, ts), &self.wanted, &mut self.output);
-        }
+        self.connections.socket_data((data, bytes), (proc_id, ts), &self.wanted, &mut self.output);
         if data.content.get() == socket_content::DNS && data.header.cpu.get() != CAPTURER_CPU {
-            let row = self.dns.message(data, bytes, proc_id, (data.header.time.get(), ts));
+            let row = self.dns.datagram(data, bytes, proc_id, (data.header.time.get(), ts));
             row.iter().for_each(|row| self.output.row(row));
         }
     }

@@ -13,7 +13,6 @@ pub(crate) struct Wanted {
     pub bodies: bool,
     pub llm: bool,
     pub files: bool,
-    pub dns: bool,
     pub stdio: bool,
     pub metrics: bool,
 }
@@ -29,10 +28,11 @@ impl Wanted {
         let http =
             llm || wants(tables::Http::TABLE) || wants(tables::StreamEvent::TABLE) || wants(tables::Connection::TABLE);
         let body = |column| wants(tables::Http::TABLE) && output.wants_column(tables::Http::TABLE, column);
-        let connections = http || wants(tables::TlsData::TABLE);
         let (files, stdio) = (wants(tables::File::TABLE), wants(tables::Stdio::TABLE));
-        let (dns, metrics) = (wants(tables::Dns::TABLE), wants(tables::Metric::TABLE));
-        let named = connections || files || dns || stdio || metrics;
+        let metrics = wants(tables::Metric::TABLE);
+        // A question that is asked over TCP goes through a connection.
+        let connections = http || wants(tables::Dns::TABLE) || wants(tables::TlsData::TABLE);
+        let named = connections || files || stdio || metrics;
         Wanted {
             // Every other row names its process by the number that it is given here.
             processes: named || wants(tables::Process::TABLE) || wants(tables::Exec::TABLE),
@@ -41,7 +41,6 @@ impl Wanted {
             bodies: llm || ["request_body", "response_body", "retry_of"].into_iter().any(body),
             llm,
             files,
-            dns,
             stdio,
             metrics,
         }
@@ -54,8 +53,7 @@ impl Wanted {
             kind::CHECKPOINT | kind::PROBE | kind::DESCRIPTOR => return Part::Nothing,
             _ if !self.processes || Source::of_kind(kind).is_none() => return Part::Nothing,
             kind::FORK | kind::EXEC | kind::EXEC_ARGS | kind::EXIT | kind::PROCESS => true,
-            kind::TLS_DATA | kind::TLS_CLOSE | kind::CONNECTION | kind::SOCKET => self.connections,
-            kind::SOCKET_DATA => self.connections || self.dns,
+            kind::TLS_DATA | kind::TLS_CLOSE | kind::CONNECTION | kind::SOCKET | kind::SOCKET_DATA => self.connections,
             kind::FILE => self.files,
             kind::STDIO_DATA => self.stdio,
             kind::METRIC => self.metrics,

@@ -227,6 +227,37 @@ fn a_question_has_its_answer_and_the_answer_names_the_connection() {
     assert_eq!(connections, [["udp", "", ""], ["tcp", name, ""], ["tcp", name, "ECONNREFUSED"]]);
 }
 
+#[test]
+fn a_question_over_tcp_is_a_row_however_it_is_cut() {
+    let framed = |message: Vec<u8>| [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+    let (question, answer) = (framed(dns(false, false)), framed(dns(true, true)));
+    for cut in [1, 2, 9, answer.len() - 1] {
+        let mut log = Log::default();
+        log.socket(5, socket_op::CONNECT, |socket| socket.peer_port = 53.into());
+        log.say(library::PLAIN, 5, direction::SENT, &question);
+        log.say(library::PLAIN, 5, direction::RECEIVED, &answer[..cut]);
+        log.say(library::PLAIN, 5, direction::RECEIVED, &answer[cut..]);
+        let seen = log.rows();
+        let names = ["query_name", "answers", "response_code", "server_address", "truncated", "duration_ns"];
+        let row = cells(seen.table("dns")[0], &names);
+        let answers = "VarcharList([\"10.0.0.7\"])";
+        assert_eq!(row, ["api.example.com", answers, "NOERROR", "10.0.0.7", "Boolean(false)", "2"], "{cut}");
+        assert_eq!(seen.table("http").len(), 0);
+        let row = cells(seen.table("connections")[0], &["transport", "plaintext_seen", "tls_seen", "server_name"]);
+        assert_eq!(row, ["tcp", "Boolean(true)", "Boolean(false)", ""]);
+    }
+}
+
+#[test]
+fn http_on_the_port_of_name_servers_is_http() {
+    let mut log = Log::default();
+    log.socket(5, socket_op::CONNECT, |socket| socket.peer_port = 53.into());
+    log.say(library::PLAIN, 5, direction::SENT, GET);
+    log.say(library::PLAIN, 5, direction::RECEIVED, OK);
+    let seen = log.rows();
+    assert_eq!((seen.table("http").len(), seen.table("dns").len()), (1, 0));
+}
+
 /// A ClientHello that asks for `shown.example.com` and offers HTTP/2 alone.
 const HELLO: &[u8] =
     b"\x16\x03\x01\x00\x57\x01\x00\x00\x53\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\x00\x02\x13\x01\x01\x00\

@@ -122,6 +122,38 @@ fn standard_streams_are_all_those_of_mcp_or_none() {
     assert_eq!(said("off"), [""; 0]);
 }
 
+/// A name server, and one who asks it: for one name over UDP, for another over TCP, where the answer comes in pieces.
+const NAMES: &str = r#"
+import socket, struct, threading
+address = ("127.0.0.77", 53)
+def question(name): return b"\xab\xcd\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1"
+def answer(name): return b"\xab\xcd\x81\x80\0\1\0\1\0\0\0\0" + name + b"\0\1\0\1\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\0\0\7"
+def framed(message): return struct.pack(">H", len(message)) + message
+def whole(connection): return connection.recv(*struct.unpack(">H", connection.recv(2, socket.MSG_WAITALL)), socket.MSG_WAITALL)
+udp, tcp = b"\3udp\7example\0", b"\3tcp\7example\0"
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); datagrams.bind(address)
+listener = socket.create_server(address)
+def serve():
+    asked, peer = datagrams.recvfrom(512); assert asked == question(udp); datagrams.sendto(answer(udp), peer)
+    connection, _ = listener.accept(); assert whole(connection) == question(tcp)
+    said = framed(answer(tcp)); connection.sendall(said[:9]); connection.sendall(said[9:]); connection.close()
+thread = threading.Thread(target=serve); thread.start()
+asks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); asks.sendto(question(udp), address); assert asks.recv(512) == answer(udp)
+asks = socket.create_connection(address); asks.sendall(framed(question(tcp))); assert whole(asks) == answer(tcp)
+thread.join()"#;
+
+#[test]
+fn names_that_are_asked_for_are_recorded_over_udp_and_tcp() {
+    let Some(folder) = folder() else { return };
+    record_command(&folder, &["--plain", "off"], &[&python(), "-c", NAMES]);
+    let sql = "SELECT query_name, query_type, answers, response_code, server_address, truncated FROM dns ORDER BY ts";
+    let expected = ["udp.example", "tcp.example"].map(|name| {
+        json!({"query_name": name, "query_type": "A", "answers": ["10.0.0.7"], "response_code": "NOERROR",
+            "server_address": "127.0.0.77", "truncated": false})
+    });
+    assert_eq!(query(&folder, sql), expected);
+}
+
 /// A server that answers one request, and a client: HTTP without TLS, over loopback.
 const PLAIN: &str = r#"
 import http.server, threading, urllib.request

@@ -28,9 +28,13 @@ with client.wrap_socket(socket.create_connection(listener.getsockname()), server
 
 /// Records the two peers, the client running this line of Python; returns what it printed.
 fn record(folder: &TempDir, client: &str) -> String {
+    record_program(folder, &PEERS.replace("CLIENT", client))
+}
+
+fn record_program(folder: &TempDir, program: &str) -> String {
     let output = Command::new(AGENTSIGHT)
         .current_dir(folder)
-        .args(["capture", "-o", "run.asc", "--", "python3", "-c", &PEERS.replace("CLIENT", client)])
+        .args(["capture", "-o", "run.asc", "--", "python3", "-c", program])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -60,6 +64,21 @@ fn many_small_writes_are_captured_once_each_and_in_order() {
         max(stream_offset) AS last FROM tls_data WHERE direction = 'sent'";
     let expected = serde_json::json!({"n": 3000, "min": 5, "max": 5, "sum": 2999 * 3000 / 2, "last": 14_995});
     assert_eq!(query(&folder, sql), [expected]);
+}
+
+/// OpenSSL reads the head of a TLS record by itself, at both ends.
+#[test]
+fn what_each_side_says_in_its_hello_is_known_at_both_ends() {
+    let Some(folder) = certificate() else { return };
+    let agree = r#"
+server.maximum_version = ssl.TLSVersion.TLSv1_2
+server.set_alpn_protocols(["chosen", "other"]); client.set_alpn_protocols(["offered", "chosen"])
+listener ="#;
+    record_program(&folder, &PEERS.replace("CLIENT", "tls.sendall(b'x')").replace("listener =", agree));
+    let rows = query(&folder, "SELECT role, alpn, server_name, tls_seen FROM connections ORDER BY role");
+    let expected = ["client", "server"]
+        .map(|role| serde_json::json!({"role": role, "alpn": "chosen", "server_name": "localhost", "tls_seen": true}));
+    assert_eq!(rows, expected);
 }
 
 #[test]
@@ -115,7 +134,7 @@ server.serve_forever()"#;
 #[test]
 fn a_rust_program_without_symbols_is_seen_below_its_tls() {
     let Some(folder) = support::folder() else { return };
-    // uv: rustls over AWS-LC, stripped. It asks for a package that is not there.
+    // uv: rustls over AWS-LC, stripped. A shell runs it, and it asks for a package that is not there.
     let script =
         "pip download -q --no-deps --disable-pip-version-check uv==0.13.9 && python3 -m zipfile -e uv-*.whl . &&
         mv uv-*.data/scripts/uv program && chmod +x program";
@@ -133,7 +152,21 @@ fn a_rust_program_without_symbols_is_seen_below_its_tls() {
     let index = format!("https://localhost:{}/simple", port.trim());
     let output = Command::new(AGENTSIGHT)
         .current_dir(&folder)
-        .args(["capture", "-o", "run.asc", "--", "./program", "pip", "install", "--no-cache", "--target", "x"])
+        .args([
+            "capture",
+            "-o",
+            "run.asc",
+            "--",
+            "sh",
+            "-c",
+            "./program \"$@\"",
+            "sh",
+            "pip",
+            "install",
+            "--no-cache",
+            "--target",
+            "x",
+        ])
         .args(["--index-url", &index, "no-such-package"])
         .env("SSL_CERT_FILE", "ca.pem")
         .output()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Dual MIT/GPL */
 /*
  * Source "net": the sockets of recorded processes, with their addresses and the bytes both ways; DNS messages; the hello with
- * which TLS begins; and all the bytes of connections that begin with HTTP.
+ * which TLS begins; and all the bytes of connections that begin with HTTP or go to a name server.
  */
 #include "transfer.h"
 #include "descriptor.h"
@@ -15,6 +15,7 @@
 #define PORT_DNS 53
 #define SUN_PATH_LEN 108
 #define HELLO_LEN 2048
+#define RECORD_HEAD 5
 
 /* What goes over a connection, by its first bytes. */
 enum content {
@@ -24,6 +25,15 @@ enum content {
 	CONTENT_HTTP = 3,
 	/* Through a proxy, which is asked with HTTP's CONNECT: TLS may follow. */
 	CONTENT_TUNNEL = 4,
+	CONTENT_DNS = 5,
+};
+
+/* How much of a direction's hello has been told. */
+enum hello {
+	HELLO_NONE = 0,
+	/* It waits in the state: OpenSSL reads the head of a record by itself. */
+	HELLO_HEAD = 1,
+	HELLO_TOLD = 2,
 };
 
 struct socket_state {
@@ -36,7 +46,8 @@ struct socket_state {
 	u16 peer_port;
 	u8 content;
 	u8 hello[2];
-	u8 reserved;
+	u8 head[2][RECORD_HEAD];
+	u8 reserved[3];
 };
 
 struct {
@@ -246,15 +257,15 @@ static __always_inline u64 first_buffer(const struct io *io)
 	return 0;
 }
 
-static __always_inline void emit_socket_data(const struct socket_state *state, const struct io *io, u16 content, u32 len)
+static __always_inline void emit_socket_data(const struct socket_state *state, const struct io *io, u16 content)
 {
 	struct asc_socket_data *record;
-	u32 seq = draw_seq(), captured = len > HELLO_LEN ? HELLO_LEN : len;
+	u32 seq = draw_seq(), len = io->len, captured = len > HELLO_LEN ? HELLO_LEN : len, side = io->direction & 1, before = 0;
 	u64 buffer = first_buffer(io);
 	struct address address = {};
 	u16 flags = captured < len ? ASC_TRUNCATED : 0;
 
-	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + HELLO_LEN, 0);
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + RECORD_HEAD + HELLO_LEN, 0);
 	if (!record) {
 		count_drop(ASC_SOURCE_NET, ASC_RING_FULL, len);
 		return;
@@ -262,7 +273,6 @@ static __always_inline void emit_socket_data(const struct socket_state *state, c
 	if (io->name)
 		bpf_probe_read_user(&address, sizeof(address), (void *)io->name);
 	record->socket_id = state->id;
-	record->len = len;
 	record->direction = io->direction;
 	record->content = content;
 	record->family = address.family;
@@ -275,12 +285,17 @@ static __always_inline void emit_socket_data(const struct socket_state *state, c
 	barrier_var(captured);
 	if (captured > HELLO_LEN)
 		captured = HELLO_LEN;
-	if (!buffer || bpf_probe_read_user(record + 1, captured, (void *)buffer)) {
+	if (content == ASC_CONTENT_TLS_HELLO && state->hello[side] == HELLO_HEAD) {
+		before = RECORD_HEAD;
+		__builtin_memcpy(record + 1, state->head[side], RECORD_HEAD);
+	}
+	if (!buffer || bpf_probe_read_user((void *)(record + 1) + before, captured, (void *)buffer)) {
 		flags = ASC_FAULT;
 		captured = 0;
 	}
-	record->captured = captured;
-	fill_header(&record->header, ASC_SOCKET_DATA, flags, sizeof(*record) + captured, seq);
+	record->len = before + len;
+	record->captured = before + captured;
+	fill_header(&record->header, ASC_SOCKET_DATA, flags, sizeof(*record) + before + captured, seq);
 	bpf_ringbuf_submit(record, wake_flags());
 }
 
@@ -342,9 +357,23 @@ static __always_inline void emit_plain(struct socket_state *state, const struct 
 	emit_transfer(transfer);
 }
 
-static __always_inline void stream_io(struct socket_state *state, const struct target *target, const struct io *io, u64 offset)
+/* Tells of the first record of TLS in a direction. */
+static __always_inline void tell_hello(struct socket_state *state, const struct io *io)
 {
-	bool first = !offset;
+	u32 side = io->direction & 1;
+
+	if (state->hello[side] == HELLO_NONE && io->len == RECORD_HEAD &&
+	    !bpf_probe_read_user(state->head[side], RECORD_HEAD, (void *)first_buffer(io))) {
+		state->hello[side] = HELLO_HEAD;
+		return;
+	}
+	emit_socket_data(state, io, ASC_CONTENT_TLS_HELLO);
+	state->hello[side] = HELLO_TOLD;
+}
+
+static __always_inline void stream_io(struct socket_state *state, struct sock *sk, const struct target *target,
+				      const struct io *io, u64 offset)
+{
 	u32 start = 0;
 	u64 buffer;
 
@@ -352,20 +381,21 @@ static __always_inline void stream_io(struct socket_state *state, const struct t
 		buffer = first_buffer(io);
 		if (buffer)
 			bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
-		if (state->content == CONTENT_UNKNOWN)
+		if (state->content == CONTENT_UNKNOWN) {
 			state->content = content_of(start);
-		else if (is_hello(start)) {
+			if (state->content == CONTENT_OTHER && is_dns(sk, io))
+				state->content = CONTENT_DNS;
+		} else if (is_hello(start)) {
 			state->content = CONTENT_TLS;
-			first = true;
 		}
 	}
-	if (state->content == CONTENT_HTTP) {
-		if (want_plain)
+	if (state->content == CONTENT_HTTP || state->content == CONTENT_DNS) {
+		if (state->content == CONTENT_DNS ? want_net : want_plain)
 			emit_plain(state, io, offset);
 		return;
 	}
-	if (state->content == CONTENT_TLS && first && want_net)
-		emit_socket_data(state, io, ASC_CONTENT_TLS_HELLO, io->len);
+	if (state->content == CONTENT_TLS && want_net && state->hello[io->direction & 1] != HELLO_TOLD)
+		tell_hello(state, io);
 	if (io->direction == ASC_SENT)
 		socket_sent(target, state->id, io->len);
 	else
@@ -398,9 +428,9 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 	if (state->family == AF_UNIX) {
 		note_endpoint(state->inode, io->direction);
 	} else if (state->type == SOCK_STREAM) {
-		stream_io(state, target, io, offset);
+		stream_io(state, sk, target, io, offset);
 	} else if (state->type == SOCK_DGRAM && want_net && is_dns(sk, io)) {
-		emit_socket_data(state, io, ASC_CONTENT_DNS, io->len);
+		emit_socket_data(state, io, ASC_CONTENT_DNS);
 	}
 	return 0;
 }

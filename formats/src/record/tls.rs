@@ -81,7 +81,8 @@ pub mod library {
     pub const GNUTLS: u16 = 5;
     /// Netscape Portable Runtime, with NSS as a layer of it.
     pub const NSS: u16 = 6;
-    /// No TLS at all: bytes of a socket whose first bytes were HTTP. `conn_id` is the socket's id.
+    /// No TLS at all: bytes of a socket whose first bytes were HTTP, or of a connection from or to port 53 (DNS over TCP).
+    /// `conn_id` is the socket's id.
     pub const PLAIN: u16 = 7;
 
     pub fn name(library: u16) -> Option<&'static str> {

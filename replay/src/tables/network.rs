@@ -56,7 +56,7 @@ table! {
 }
 
 table! {
-    /// One question to a name server (over UDP), with its answer.
+    /// One question to a name server (over UDP or TCP), with its answer.
     pub struct Dns in "dns" {
         /// The capture.
         capture_id: String,
