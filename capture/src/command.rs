@@ -153,6 +153,26 @@ pub(crate) fn programs(name: &OsStr) -> Vec<PathBuf> {
     found
 }
 
+/// The programs that a command will run, as far as it says so: its own, and those that a shell, `env` or `timeout` is told to run
+/// in its arguments. They are looked through before they start, which takes a large one longer than it may need to speak.
+pub(crate) fn programs_of(command: &[OsString]) -> Vec<PathBuf> {
+    let Some((name, arguments)) = command.split_first() else { return Vec::new() };
+    let punctuation = |byte: &u8| byte.is_ascii_whitespace() || b";&|()<>{}`\"'$=,".contains(byte);
+    let words = arguments.iter().flat_map(|argument| argument.as_bytes().split(punctuation));
+    let words = words.filter(|word| !word.is_empty() && !word.starts_with(b"-")).take(MAX_WORDS);
+    let mentioned = words.filter(|word| find(OsStr::from_bytes(word)).is_some_and(|file| executable(&file)));
+    let mut found = Vec::new();
+    for program in programs(name).into_iter().chain(mentioned.flat_map(|word| programs(OsStr::from_bytes(word)))) {
+        if !found.contains(&program) {
+            found.push(program);
+        }
+    }
+    found
+}
+
+/// A prompt has many words, and most of them are no programs.
+const MAX_WORDS: usize = 64;
+
 /// The kernel gives up on a longer chain of scripts.
 const MAX_INTERPRETERS: usize = 5;
 
@@ -187,6 +207,18 @@ pub(crate) fn exit_code(status: nix::sys::wait::WaitStatus) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_says_what_its_shell_will_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let tool = folder.path().join("tool");
+        std::fs::copy("/bin/sh", &tool).unwrap();
+        std::fs::write(folder.path().join("text"), "").unwrap();
+        let script = format!("cd /; A=b; (exec \"{0}/tool\" --all <{0}/text)|no-such-command", folder.path().display());
+        let programs = programs_of(&["env".into(), "A=b".into(), "sh".into(), "-c".into(), script.into()]);
+        let [env, sh] = ["env", "sh"].map(|name| find(OsStr::new(name)).unwrap());
+        assert_eq!(programs, [env, sh, tool]);
+    }
 
     #[test]
     fn the_programs_of_a_script_are_the_script_and_its_interpreter() {

@@ -83,7 +83,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     for library in libraries::installed() {
         snapshot.extend(prober.probe(&kernel, &library, &library).unwrap_or_default());
     }
-    for program in options.command.first().map(|name| command::programs(name)).unwrap_or_default() {
+    for program in command::programs_of(&options.command) {
         let name = program.canonicalize().unwrap_or_else(|_| program.clone());
         snapshot.extend(prober.probe(&kernel, &program, &name).unwrap_or_default());
     }

@@ -2,9 +2,11 @@
 //! the nearest aligned target of a direct call before it is where the function starts, or, where the compiler keeps frame
 //! pointers and aligns nothing, the nearest `push rbp; mov rbp, rsp`.
 
-use super::image::{Image, LARGEST_TABLE, Machine};
+use super::image::{Image, LARGEST_TABLE, Machine, Piece};
 use super::references::Reference;
 use super::{ResolveError, arm64, x86};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A function is not longer than this.
 const LONGEST: u64 = 0x1_0000;
@@ -60,17 +62,79 @@ impl Functions {
     }
 }
 
-/// Targets of direct calls in a range, aligned as compilers align functions.
+/// Targets of direct calls in a range.
 fn called(image: &Image<'_>, from: u64, to: u64) -> Result<Vec<u64>, ResolveError> {
-    let wanted = |target: &u64| target.is_multiple_of(16) && (from..=to).contains(target);
-    let machine = image.machine;
-    let mut called = image.code()?.look(|piece, _| match machine {
-        Machine::X86_64 => x86::calls(piece).filter(wanted).collect(),
-        Machine::Aarch64 => arm64::calls(piece).filter(wanted).collect(),
+    if let Some(called) = image.called.get() {
+        return Ok(called.within(from..to.saturating_add(1)));
+    }
+    let Some(called) = Called::new(image) else { return Ok(Vec::new()) };
+    image.code()?.look(|piece, _| {
+        called.mark(image.machine, piece);
+        Vec::<()>::new()
     })?;
-    called.sort_unstable();
-    called.dedup();
-    Ok(called)
+    Ok(called.within(from..to.saturating_add(1)))
+}
+
+/// Whether nothing but calls tells where functions start.
+pub(super) fn are_known_by_calls(image: &Image<'_>) -> bool {
+    image.segment(object::elf::PT_GNU_EH_FRAME).is_none()
+}
+
+/// Code is not spread over more than this: of what is called in it there is a bit for every 16 bytes.
+const WIDEST: u64 = 1 << 31;
+const ALIGNMENT: u64 = 16;
+
+/// Targets of direct calls, aligned as compilers align functions. Several threads may mark what they see.
+pub(super) struct Called {
+    start: u64,
+    bits: Vec<AtomicU64>,
+}
+
+impl Called {
+    /// None that are known yet; `None` where code is nowhere, or everywhere.
+    pub(super) fn new(image: &Image<'_>) -> Option<Called> {
+        let Range { start, end } = image.span_of_code()?;
+        let start = start - start % ALIGNMENT;
+        let size = end.checked_sub(start).filter(|size| *size <= WIDEST)?;
+        let words = size.div_ceil(ALIGNMENT * u64::from(u64::BITS));
+        Some(Called { start, bits: (0..words).map(|_| AtomicU64::new(0)).collect() })
+    }
+
+    /// Marks what is called in a piece of code.
+    pub(super) fn mark(&self, machine: Machine, piece: &Piece) {
+        match machine {
+            Machine::X86_64 => x86::calls(piece).for_each(|target| self.mark_one(target)),
+            Machine::Aarch64 => arm64::calls(piece).for_each(|target| self.mark_one(target)),
+        }
+    }
+
+    fn mark_one(&self, target: u64) {
+        let Some(distance) = target.checked_sub(self.start).filter(|distance| distance.is_multiple_of(ALIGNMENT))
+        else {
+            return;
+        };
+        let number = distance / ALIGNMENT;
+        if let Some(word) = self.bits.get((number / u64::from(u64::BITS)) as usize) {
+            let bit = 1 << (number % u64::from(u64::BITS));
+            // Most are called more than once.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Those in a range, in order.
+    fn within(&self, range: Range<u64>) -> Vec<u64> {
+        let bits = u64::from(u64::BITS);
+        let numbers = range.start.saturating_sub(self.start) / ALIGNMENT..;
+        let last = range.end.saturating_sub(self.start).div_ceil(ALIGNMENT).min(self.bits.len() as u64 * bits);
+        let is_marked = |number: &u64| {
+            let word = self.bits.get((number / bits) as usize).map_or(0, |word| word.load(Ordering::Relaxed));
+            word >> (number % bits) & 1 == 1
+        };
+        let marked = numbers.take_while(|number| *number < last).filter(is_marked);
+        marked.map(|number| self.start + number * ALIGNMENT).filter(|target| range.contains(target)).collect()
+    }
 }
 
 /// The index of the unwind table (`.eh_frame_hdr`): pairs of a function's start and its entry, sorted, as distances from the

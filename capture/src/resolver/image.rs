@@ -4,12 +4,14 @@
 //! a file claims of itself is taken as a claim: sizes are bounded before memory is asked for.
 
 use super::ResolveError;
+use super::functions::Called;
 use object::elf::{FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use object::{Endianness, ReadCache};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Files are looked through in windows of this size. Those of code overlap by what two instructions that belong together may
@@ -54,6 +56,10 @@ pub(super) struct Image<'data> {
     pub endian: Endianness,
     pub data: Data<'data>,
     pub sections: SectionTable<'data, FileHeader64<Endianness>, Data<'data>>,
+    /// Whether it is loaded at the addresses that it names, so that code may hold them.
+    pub is_fixed: bool,
+    /// What code calls, where a pass over all of it has found that out by the way.
+    pub called: OnceLock<Called>,
     segments: &'data [ProgramHeader64<Endianness>],
     file: &'data File,
     length: u64,
@@ -72,7 +78,8 @@ impl<'data> Image<'data> {
         let segments = header.program_headers(endian, data)?;
         // A file without a table of sections, or with a damaged one, can run: its segments say what is loaded.
         let sections = header.sections(endian, data).unwrap_or_default();
-        Ok(Image { machine, endian, data, sections, segments, file, length })
+        let is_fixed = header.e_type(endian) != object::elf::ET_DYN;
+        Ok(Image { machine, endian, data, sections, is_fixed, called: OnceLock::new(), segments, file, length })
     }
 
     /// Where the byte at an address is in the file.
@@ -126,6 +133,14 @@ impl<'data> Image<'data> {
             windows.add(address, offset..offset + size, OVERLAP);
         }
         Ok(windows)
+    }
+
+    /// The addresses that all executable bytes lie between.
+    pub(super) fn span_of_code(&self) -> Option<Range<u64>> {
+        let parts = || self.loaded().filter(|(code, ..)| *code);
+        let start = parts().map(|(_, address, ..)| address).min()?;
+        let end = parts().map(|(_, address, size, _)| address + size).max()?;
+        Some(start..end)
     }
 
     /// Everything that is loaded and is no code; with `code`, the code and nothing else. Windows overlap by so many bytes.

@@ -3,9 +3,11 @@
 //! One linear pass over the code for the few bytes that all of these have in common; what looks like a reference and is none
 //! does no harm, since its neighbours say nothing that makes sense.
 
+use super::functions::{self, Called};
 use super::image::{Image, Machine, Piece};
 use super::{ResolveError, arm64};
 use memchr::memmem;
+use std::collections::BTreeSet;
 
 /// More references than this to one string are not looked at.
 pub(super) const MOST: usize = 4096;
@@ -26,17 +28,27 @@ pub(super) fn find(image: &Image<'_>, wanted: &[u64]) -> Result<Vec<Reference>, 
         return Ok(Vec::new());
     }
     let machine = image.machine;
+    // The code is read once: what else will be asked about it is answered as well.
+    let called = if functions::are_known_by_calls(image) { Called::new(image) } else { None };
     let mut found = image.code()?.look(|piece, _| {
         let mut found = Vec::new();
         match machine {
             Machine::X86_64 => {
                 relative(piece, wanted, &mut found);
-                absolute(piece, wanted, &mut found);
+                if image.is_fixed {
+                    absolute(piece, wanted, &mut found);
+                }
             }
             Machine::Aarch64 => arm64::references(piece, wanted, &mut found),
         }
+        if let Some(called) = &called {
+            called.mark(machine, piece);
+        }
         found
     })?;
+    if let Some(called) = called {
+        image.called.get_or_init(|| called);
+    }
     // Some were seen in two windows.
     found.sort_unstable();
     found.dedup();
@@ -73,19 +85,23 @@ fn relative(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
     }
 }
 
-/// `mov r32, address`: b8 to bf, perhaps after 41, in programs that are linked to a fixed place.
+/// `mov r32, address`: b8 to bf, perhaps after 41, in programs that are linked to a fixed place. Addresses that differ in their
+/// last byte alone are looked for together: mostly the two that a string is known by.
 fn absolute(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
-    for to in wanted {
-        let Ok(address) = u32::try_from(*to) else { continue };
-        for at in memmem::find_iter(&piece.bytes, &address.to_le_bytes()) {
-            let Some(opcode @ 0xb8..=0xbf) = at.checked_sub(1).map(|at| piece.bytes[at]) else { continue };
-            let high = at.checked_sub(2).is_some_and(|at| piece.bytes[at] == 0x41);
-            let start = piece.address + at as u64 - if high { 2 } else { 1 };
-            found.push(Reference {
-                at: start,
-                register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 },
-                to: *to,
-            });
+    let upper = |to: &u64| u32::try_from(*to).ok().map(|address| address.to_le_bytes()).map(|[_, rest @ ..]| rest);
+    let uppers: BTreeSet<[u8; 3]> = wanted.iter().filter_map(upper).collect();
+    for upper in uppers {
+        for at in memmem::find_iter(&piece.bytes, &upper) {
+            let before = at.checked_sub(2).and_then(|from| piece.bytes.get(from..at));
+            let Some([opcode @ 0xb8..=0xbf, lowest]) = before else { continue };
+            let [a, b, c] = upper;
+            let to = u64::from(u32::from_le_bytes([*lowest, a, b, c]));
+            if !wanted.contains(&to) {
+                continue;
+            }
+            let high = at.checked_sub(3).is_some_and(|at| piece.bytes[at] == 0x41);
+            let start = piece.address + at as u64 - if high { 3 } else { 2 };
+            found.push(Reference { at: start, register: usize::from(opcode - 0xb8) + if high { 8 } else { 0 }, to });
             if found.len() >= MOST {
                 return;
             }
