@@ -310,6 +310,12 @@ static __always_inline bool is_dns(struct sock *sk, const struct io *io)
 	return io->name && !bpf_probe_read_user(&address, 4, (void *)io->name) && from_network(address.port) == PORT_DNS;
 }
 
+/* Who does not ask from whom a datagram is expects it from where the last one went. */
+static __always_inline bool is_datagram_of_dns(const struct socket_state *state, struct sock *sk, const struct io *io)
+{
+	return is_dns(sk, io) || (state->content == CONTENT_DNS && io->direction == ASC_RECEIVED && !io->name);
+}
+
 /* Four letters as the first bytes of a connection have them. */
 #define LETTERS(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
 
@@ -429,7 +435,8 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 		note_endpoint(state->inode, io->direction);
 	} else if (state->type == SOCK_STREAM) {
 		stream_io(state, sk, target, io, offset);
-	} else if (state->type == SOCK_DGRAM && want_net && is_dns(sk, io)) {
+	} else if (state->type == SOCK_DGRAM && want_net && is_datagram_of_dns(state, sk, io)) {
+		state->content = CONTENT_DNS;
 		emit_socket_data(state, io, ASC_CONTENT_DNS);
 	}
 	return 0;

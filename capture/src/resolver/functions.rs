@@ -68,8 +68,9 @@ fn called(image: &Image<'_>, from: u64, to: u64) -> Result<Vec<u64>, ResolveErro
         return Ok(called.within(from..to.saturating_add(1)));
     }
     let Some(called) = Called::new(image) else { return Ok(Vec::new()) };
+    let machine = image.machine;
     image.code()?.look(|piece, _| {
-        called.mark(image.machine, piece);
+        called.mark(machine, piece);
         Vec::<()>::new()
     })?;
     Ok(called.within(from..to.saturating_add(1)))

@@ -27,7 +27,7 @@ pub(super) fn find(image: &Image<'_>, wanted: &[u64]) -> Result<Vec<Reference>, 
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let machine = image.machine;
+    let (machine, is_fixed) = (image.machine, image.is_fixed);
     // The code is read once: what else will be asked about it is answered as well.
     let called = if functions::are_known_by_calls(image) { Called::new(image) } else { None };
     let mut found = image.code()?.look(|piece, _| {
@@ -35,7 +35,7 @@ pub(super) fn find(image: &Image<'_>, wanted: &[u64]) -> Result<Vec<Reference>, 
         match machine {
             Machine::X86_64 => {
                 relative(piece, wanted, &mut found);
-                if image.is_fixed {
+                if is_fixed {
                     absolute(piece, wanted, &mut found);
                 }
             }
