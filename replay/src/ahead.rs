@@ -4,7 +4,7 @@
 
 use crate::holes::Holes;
 use agentsight_formats::record::{Body, Header, Record, Source, direction, kind};
-use agentsight_formats::{Error, Item, Piece, Reader};
+use agentsight_formats::{Error, Head, Item, Piece, Reader};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Seek};
 
@@ -38,12 +38,17 @@ impl Ahead {
     /// # Errors
     /// When the input cannot be read.
     pub fn read<R: Read + Seek>(&mut self, reader: &mut Reader<R>) -> Result<(), Error> {
-        self.holes.begin(reader.head().metadata.part().map_or(1, |(_, part)| part));
+        self.begin(reader.head());
         while let Some(item) = reader.next_item()? {
             let Item::Piece(piece) = item else { continue };
             self.piece(&piece);
         }
         Ok(())
+    }
+
+    /// A file begins.
+    pub fn begin(&mut self, head: &Head) {
+        self.holes.begin(head.metadata.part().map_or(1, |(_, part)| part));
     }
 
     /// Looks through a piece.

@@ -84,11 +84,6 @@ impl Connections {
         }
     }
 
-    /// Where records are missing, if that has changed.
-    pub fn note_holes(&mut self, holes: Option<Spans>) {
-        self.holes = holes.unwrap_or(std::mem::take(&mut self.holes));
-    }
-
     /// Takes a record of a socket. `name_of` tells the name behind an address.
     pub fn socket<'n>(
         &mut self,

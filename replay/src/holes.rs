@@ -27,8 +27,8 @@ pub(crate) struct Holes {
     cpus: HashMap<u16, (u64, u64)>,
     /// The first file is a later part of a recording: the counters do not begin at 0.
     continued: bool,
-    /// How many records were lost, by CPU and source in this file, and by CPU in those before it.
-    lost: BTreeMap<(u16, u16), u64>,
+    /// How many records each CPU has lost, in this file and in those before it.
+    lost: BTreeMap<u16, u64>,
     lost_before: BTreeMap<u16, u64>,
     changed: bool,
 }
@@ -37,27 +37,31 @@ impl Holes {
     /// A file begins: this part of the recording, from 1.
     pub fn begin(&mut self, part: u64) {
         self.continued |= self.cpus.is_empty() && part > 1;
-        for ((cpu, _), records) in std::mem::take(&mut self.lost) {
-            *self.lost_before.entry(cpu).or_default() += records;
+        for (cpu, records) in std::mem::take(&mut self.lost) {
+            let before = self.lost_before.entry(cpu).or_default();
+            *before = before.saturating_add(records);
         }
     }
 
-    /// Takes what the kernel side has counted as lost so far in this file: behind the last record of a CPU is no other number.
+    /// Takes what the kernel side has counted as lost so far in this file, which each checkpoint says in full: behind the last
+    /// record of a CPU is no other number.
     pub fn lost(&mut self, counters: &[DropCounter]) {
+        let mut of_cpus: BTreeMap<u16, u64> = BTreeMap::new();
         for counter in counters.iter().filter(|counter| counter.reason.get() == drop_reason::RING_FULL) {
-            let records = counter.records.get();
-            let before = self.lost.insert((counter.cpu.get(), counter.source.get()), records);
-            self.changed |= before != Some(records);
+            let records = of_cpus.entry(counter.cpu.get()).or_default();
+            *records = records.saturating_add(counter.records.get());
+        }
+        for (cpu, records) in of_cpus {
+            self.changed |= self.lost.insert(cpu, records) != Some(records);
         }
     }
 
     /// Since when records are missing behind the last of a CPU, for each that has such.
     fn open_ends(&self) -> impl Iterator<Item = u64> {
-        let cpus: BTreeSet<u16> =
-            self.lost.keys().map(|(cpu, _)| *cpu).chain(self.lost_before.keys().copied()).collect();
+        let cpus: BTreeSet<u16> = self.lost.keys().chain(self.lost_before.keys()).copied().collect();
         cpus.into_iter().filter_map(|cpu| {
-            let now: u64 = self.lost.range((cpu, 0)..=(cpu, u16::MAX)).map(|(_, records)| records).sum();
-            let lost = now + self.lost_before.get(&cpu).copied().unwrap_or(0);
+            let lost = [&self.lost, &self.lost_before].into_iter().filter_map(|lost| lost.get(&cpu));
+            let lost = lost.fold(0_u64, |sum, records| sum.saturating_add(*records));
             let missing = self.holes.range((cpu, 0)..=(cpu, u64::MAX)).map(|(_, hole)| hole.missing).sum();
             (lost > missing).then(|| self.cpus.get(&cpu).map_or(0, |(_, last)| *last))
         })
@@ -173,20 +177,43 @@ mod tests {
         assert!(!meets(21, 29) && !meets(0, 9) && !meets(41, 50));
     }
 
+    /// What CPU 0 has lost of a source.
+    fn lost(source: u16, records: u64) -> DropCounter {
+        DropCounter {
+            source: source.into(),
+            cpu: 0.into(),
+            reason: drop_reason::RING_FULL.into(),
+            reserved: 0.into(),
+            records: records.into(),
+            bytes: 0.into(),
+        }
+    }
+
+    /// Since when records are missing at the end.
+    fn open_ends(holes: &Holes) -> Vec<u64> {
+        holes.open_ends().collect()
+    }
+
     #[test]
     fn what_is_lost_behind_the_last_record_of_a_cpu_leaves_an_open_end() {
         let mut holes = Holes::default();
         holes.record(&Header { time: 10.into(), ..Header::default() });
-        holes.lost(&[DropCounter {
-            source: 1.into(),
-            cpu: 0.into(),
-            reason: drop_reason::RING_FULL.into(),
-            reserved: 0.into(),
-            records: 1.into(),
-            bytes: 0.into(),
-        }]);
+        holes.lost(&[lost(1, 1)]);
         let spans = holes.spans(WallClock::new(Clocks::default())).unwrap();
         assert!(spans.meet((Timestamp(11), Timestamp(12))) && !spans.meet((Timestamp(8), Timestamp(9))));
+    }
+
+    #[test]
+    fn what_sources_and_files_have_lost_is_lost_together() {
+        let mut holes = Holes::default();
+        let at = |seq: u32, time: u64| Header { seq: seq.into(), time: time.into(), ..Header::default() };
+        [at(0, 10), at(3, 11)].iter().for_each(|header| holes.record(header));
+        holes.lost(&[lost(1, 1), lost(2, 1)]);
+        assert_eq!(open_ends(&holes), [0_u64; 0]);
+        holes.begin(2);
+        assert_eq!(open_ends(&holes), [0_u64; 0]);
+        holes.lost(&[lost(1, 1)]);
+        assert_eq!(open_ends(&holes), [11]);
     }
 
     #[test]

@@ -127,13 +127,11 @@ fn run<R: Read + Seek>(
 }
 
 impl<'s> Pipeline<'s> {
-    fn new(head: &Head, wanted: Wanted, mut ahead: Ahead, mut output: Output<'s>) -> Self {
+    fn new(head: &Head, wanted: Wanted, ahead: Ahead, mut output: Output<'s>) -> Self {
         let recording = Recording::new(head);
         let capture_id = recording.capture_id.clone();
         output.begin(&capture_id);
         let start = head.metadata.clocks;
-        let mut connections = Connections::new(capture_id.clone());
-        connections.note_holes(ahead.holes.spans(WallClock::new(start)));
         Pipeline {
             wanted,
             output,
@@ -141,7 +139,7 @@ impl<'s> Pipeline<'s> {
             order: Order::default(),
             ahead,
             processes: Processes::new(capture_id.clone()),
-            connections,
+            connections: Connections::new(capture_id.clone()),
             dns: Dns::new(capture_id.clone()),
             files: Files::new(capture_id.clone(), head.metadata.arch.clone()),
             stdio: Stdio::default(),
@@ -161,6 +159,9 @@ impl<'s> Pipeline<'s> {
 
     /// A file begins.
     fn begin(&mut self, file: &str, head: &Head) -> Result<(), Error> {
+        if self.live {
+            self.ahead.begin(head);
+        }
         let missing = self.recording.begin(file, head)?;
         if missing > 0 {
             let clocks = head.metadata.clocks;
@@ -182,7 +183,9 @@ impl<'s> Pipeline<'s> {
         }
         if self.live {
             self.ahead.piece(piece);
-            self.connections.note_holes(self.ahead.holes.spans(self.clock));
+        }
+        if let Some(holes) = self.ahead.holes.spans(self.clock) {
+            self.connections.holes = holes;
         }
         for (source, count) in std::mem::take(&mut self.ahead.left_out) {
             self.losses.beyond(source, count);

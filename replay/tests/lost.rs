@@ -80,6 +80,21 @@ fn without_an_answer_an_exchange_had_none_only_if_nothing_was_lost() {
     assert_eq!(state(&run.script.records), none("complete"));
 }
 
+#[test]
+fn where_the_head_is_damaged_holes_are_where_the_records_are() {
+    let mut run = Run::new();
+    run.script.say(1, SENT, &request("/v1/messages", VERSION, r#"{"model":"x","messages":[]}"#));
+    run.script.say(1, RECEIVED, &response("", b"{}"));
+    let lost = last(&run);
+    run.script.close(1);
+    let mut file = capture(&without(run.script.records, lost));
+    let metadata = file.windows(6).position(|bytes| bytes == b"\"host\"").unwrap();
+    file[metadata] = b'!';
+    let (seen, report) = rows_of(&file, None);
+    assert!(report.lossy());
+    assert_eq!(seen.table("http")[0]["body_state"], "gap");
+}
+
 /// A conversation with a tool call, of which the second request carries the result and the third has more.
 fn conversation() -> Run {
     let mut run = Run::new();
