@@ -4,7 +4,6 @@
 use crate::llm::message::{Message, Role};
 
 /// The answers in the history of a request.
-#[derive(Default)]
 pub(crate) struct Carried {
     /// Where the last answer stands, and which call gave it, if its tool calls still wait for results.
     last: Option<(usize, Option<i64>)>,
@@ -13,22 +12,21 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// Looks through the messages of a request. `asked_by` tells which call has an answer whose tool calls all wait for results.
+    /// Looks through the messages of a request, from the last one back to where nothing more is to be known. `asked_by` tells which
+    /// call has an answer whose tool calls all wait for results.
     pub fn of<'m>(
-        messages: impl ExactSizeIterator<Item = &'m Message>,
+        messages: impl DoubleEndedIterator<Item = &'m Message> + ExactSizeIterator,
         asked_by: impl Fn(&Message) -> Option<i64>,
     ) -> Self {
-        let mut carried = Carried::default();
         // The last message, if the model's, is the start of the answer that is wanted.
-        let history = messages.len().saturating_sub(1);
-        for (at, message) in messages.enumerate().take(history).filter(|(_, message)| message.role == Role::Assistant) {
-            let by = asked_by(message);
-            if let Some((before, _)) = carried.last.filter(|(_, last)| *last != by || by.is_none()) {
-                carried.other = Some(before);
-            }
-            carried.last = Some((at, by));
-        }
-        carried
+        let history = messages.enumerate().rev().skip(1);
+        let mut answers =
+            history.filter(|(_, message)| message.role == Role::Assistant).map(|(at, message)| (at, asked_by(message)));
+        let last = answers.next();
+        // Before an answer that waits for nothing, all was sent before.
+        let asked = last.filter(|(_, by)| by.is_some());
+        let other = asked.and_then(|(_, by)| answers.find(|(_, other)| *other != by)).map(|(at, _)| at);
+        Carried { last, other }
     }
 
     /// Whether the result in message `at`, of a tool call that `asker` asked for, was sent before. Some agents put each tool call of

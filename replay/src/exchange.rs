@@ -14,6 +14,11 @@ use std::rc::Rc;
 /// is room.
 const SLICE: usize = 64 << 10;
 
+/// Exchanges that may be open on a connection: no client sends more requests ahead, and servers allow a few hundred streams. Fewer
+/// if all connections together hold more than there is room for.
+const MAX_OPEN: usize = 1024;
+const MAX_OPEN_WITHOUT_ROOM: usize = 4;
+
 /// Longest target of a request that is kept where there is no room for its head.
 const MAX_TARGET: usize = 1024;
 
@@ -299,6 +304,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// How many exchanges may be open on a connection now.
+    pub fn most_open(&self) -> usize {
+        if self.memory.is_full() { MAX_OPEN_WITHOUT_ROOM } else { MAX_OPEN }
+    }
+
     pub fn exchange(&mut self, stream_id: i64) -> Exchange {
         *self.next_http_id += 1;
         Exchange::new(*self.next_http_id, stream_id, self.memory.share())

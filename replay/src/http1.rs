@@ -7,11 +7,6 @@ use crate::table::Timestamp;
 use crate::websocket;
 use std::collections::VecDeque;
 
-/// Requests that may wait for their responses, and responses that may be open; no client sends that many ahead. Fewer if all
-/// connections together hold more than there is room for.
-const MAX_OPEN: usize = 1024;
-const MAX_OPEN_WITHOUT_ROOM: usize = 4;
-
 /// One HTTP/1 connection.
 #[derive(Default)]
 pub(crate) struct Connection {
@@ -124,8 +119,7 @@ impl Connection {
             }
         }
         loop {
-            let most = if context.memory.is_full() { MAX_OPEN_WITHOUT_ROOM } else { MAX_OPEN };
-            let too_many = self.open.len() > most;
+            let too_many = self.open.len() > context.most_open();
             let Some(exchange) = self.open.front_mut() else { break };
             if !(exchange.request_done && exchange.response_done) {
                 if !too_many {

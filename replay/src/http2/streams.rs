@@ -6,11 +6,6 @@ use crate::message::Head;
 use crate::table::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Streams that are followed at once. Servers allow a few hundred at most. Fewer if all connections together hold more than there
-/// is room for.
-const MAX_OPEN: usize = 1024;
-const MAX_OPEN_WITHOUT_ROOM: usize = 4;
-
 /// Streams that have ended of which more may be heard: what was on its way when a stream was reset.
 const MAX_ENDED: usize = 256;
 
@@ -185,8 +180,7 @@ impl Streams {
 
     /// A new exchange. Where too many are open, the oldest ends as it stands.
     fn begin(&mut self, stream: u32, context: &mut Context<'_>, done: &mut Vec<Exchange>) -> Exchange {
-        let most = if context.memory.is_full() { MAX_OPEN_WITHOUT_ROOM } else { MAX_OPEN };
-        while self.open.len() >= most
+        while self.open.len() >= context.most_open()
             && let Some((oldest, exchange)) = self.open.iter_mut().next()
         {
             let oldest = *oldest;
