@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod kernel;
 mod libraries;
+mod metadata;
 mod metrics;
 mod opaque;
 mod output;
