@@ -1,11 +1,14 @@
 //! The offline verbs on the command line: they need neither root nor Linux, only a capture.
 
-use agentsight_formats::record::{self, DropCounter, Header, TlsData, direction, kind, library};
+use agentsight_formats::record::{DropCounter, direction};
 use agentsight_formats::{Clocks, Head, Metadata, Writer};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
+
+#[path = "support/records.rs"]
+mod records;
 
 const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
 
@@ -14,27 +17,8 @@ fn clocks(second: u64) -> Clocks {
     Clocks { boottime, monotonic: boottime, realtime: 1_767_225_600_000_000_000 + boottime as i64 }
 }
 
-fn tls(second: u64, direction: u16, offset: usize, data: &str) -> Vec<u8> {
-    let header = Header {
-        kind: kind::TLS_DATA.into(),
-        time: (second * 1_000_000_000).into(),
-        tgid: 42.into(),
-        tid: 42.into(),
-        ..Header::default()
-    };
-    let fixed = TlsData {
-        header,
-        conn_id: 1.into(),
-        stream_offset: (offset as u64).into(),
-        len: (data.len() as u32).into(),
-        captured: (data.len() as u32).into(),
-        direction: direction.into(),
-        library: library::OPENSSL.into(),
-        reserved: 0.into(),
-    };
-    let mut out = Vec::new();
-    record::append(&mut out, &fixed, &[data.as_bytes()]);
-    out
+fn tls(second: u64, direction: u16, data: &str) -> Vec<u8> {
+    records::tls(1, (second * 1_000_000_000, 42), (direction, 0), data)
 }
 
 /// A capture of one exchange: a chat completion.
@@ -47,8 +31,8 @@ fn capture(dropped: u64) -> Vec<u8> {
     let head = |start: &str, body: &str| {
         format!("{start}\r\nContent-Length: {}\r\nHost: api.openai.com\r\n\r\n{body}", body.len())
     };
-    writer.push(&tls(1, direction::SENT, 0, &head("POST /v1/chat/completions HTTP/1.1", request))).unwrap();
-    writer.push(&tls(2, direction::RECEIVED, 0, &head("HTTP/1.1 200 OK", response))).unwrap();
+    writer.push(&tls(1, direction::SENT, &head("POST /v1/chat/completions HTTP/1.1", request))).unwrap();
+    writer.push(&tls(2, direction::RECEIVED, &head("HTTP/1.1 200 OK", response))).unwrap();
     let drop = DropCounter {
         source: 2.into(),
         cpu: 0.into(),
