@@ -5,6 +5,12 @@
 : "${HOME:=/}"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/agentsight/target}
+# Between clones that share a target folder cargo looks at the age of files alone: what another clone built last would be
+# taken for this one's.
+if [[ -d $CARGO_TARGET_DIR && $(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null) != "$root" ]]; then
+    find "$root"/{bpf,capture,formats,query,replay,src} -type f -exec touch {} +
+    echo "$root" >"$CARGO_TARGET_DIR/checkout"
+fi
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 # The program under test; `AGENTSIGHT=path` names another build.

@@ -77,7 +77,8 @@ listener ="#;
     record_program(&folder, &PEERS.replace("CLIENT", "tls.sendall(b'x')").replace("listener =", agree));
     let rows = query(
         &folder,
-        "SELECT role, alpn, server_name, tls_seen FROM connections WHERE role IS NOT NULL ORDER BY role",
+        // The shell around an interpreter may ask the machine's name service, over a local socket.
+        "SELECT role, alpn, server_name, tls_seen FROM connections WHERE role IS NOT NULL AND transport = 'tcp' ORDER BY role",
     );
     let expected = ["client", "server"]
         .map(|role| serde_json::json!({"role": role, "alpn": "chosen", "server_name": "localhost", "tls_seen": true}));
