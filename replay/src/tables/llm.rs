@@ -168,7 +168,7 @@ table! {
         is_error: Option<bool>,
         /// When the model's request was complete; null where that is not in the capture.
         requested_ts: Option<Timestamp>,
-        /// When the agent sent the result; null where that is not in the capture, and a later call sends it once more.
+        /// When the agent sent the result, first of the requests that are in the capture; null where a lost one was earlier.
         result_ts: Option<Timestamp>,
         /// From `requested_ts` to `result_ts`.
         duration_ns: Option<i64> [unit = "ns"],
