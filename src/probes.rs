@@ -87,8 +87,8 @@ fn text(files: &[Explanation]) -> String {
     }
     match files.iter().filter(|file| sites(file) > 0).count() {
         0 => out.push_str(
-            "Nothing would be probed. Libraries that a program loads later are looked at when it maps them. Java's TLS and \
-             rustls over ring are not known; a capture tells which programs spoke TLS unseen.\n",
+            "Nothing would be probed. Libraries that a program loads later are looked at when it maps them. Java's TLS is not \
+             known; a capture tells which programs spoke TLS unseen.\n",
         ),
         1 => out.push_str("1 file would be probed.\n"),
         count => out.push_str(&format!("{count} files would be probed.\n")),

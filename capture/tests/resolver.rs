@@ -62,7 +62,12 @@ fn npm(package: &str, version: &str, path: &str) -> File {
 
 /// A file of a Python wheel.
 fn wheel(package: &str, version: &str, machine: &str, path: &str) -> File {
-    fetched(&format!("{package}-{machine}"), path, |folder| {
+    wheel_of(&format!("{package}-{machine}"), package, version, machine, path)
+}
+
+/// The same, kept in this folder.
+fn wheel_of(kept_in: &str, package: &str, version: &str, machine: &str, path: &str) -> File {
+    fetched(kept_in, path, |folder| {
         let (platform, wanted) = (format!("manylinux2014_{machine}"), format!("{package}=={version}"));
         run(
             "pip",
@@ -137,6 +142,28 @@ fn uv_on_arm64_has_aws_lc() {
             (0x1a734b0, "EVP_AEAD_CTX_open"),
         ]
     );
+}
+
+const RING: [&str; 4] = ["aes_gcm_seal", "aes_gcm_open", "chacha20_poly1305_seal", "chacha20_poly1305_open"];
+
+/// What a wheel of uv has of ring, in the order of [`RING`].
+fn ring_of_uv(version: &str, machine: &str) -> Vec<u64> {
+    let name = format!("uv-{version}");
+    let path = format!("{name}.data/scripts/uv");
+    let binary = resolve(&wheel_of(&format!("{name}-{machine}"), "uv", version, machine, &path)).unwrap();
+    let sites: Vec<_> = binary.sites().map(|site| (site.offset, site.name.as_ref())).collect();
+    assert_eq!(sites.len(), RING.len(), "{binary:#?}");
+    let of = |name| sites.iter().find(|(_, of)| *of == name).unwrap_or_else(|| panic!("no {name}: {binary:#?}")).0;
+    RING.map(of).to_vec()
+}
+
+/// Offsets: those that a script in Python found, which reads the relocations, and on arm64, where there are none, the data.
+#[test]
+fn older_uv_has_ring() {
+    assert_eq!(ring_of_uv("0.4.30", "x86_64"), [0x723d30, 0x724490, 0x7287b0, 0x728af0]);
+    // Its tables are longer.
+    assert_eq!(ring_of_uv("0.1.10", "x86_64"), [0xb25500, 0xb258e0, 0xb26ab0, 0xb26dd0]);
+    assert_eq!(ring_of_uv("0.4.30", "aarch64"), [0x3e4bc8, 0x3e4ff4, 0x3e58b4, 0x3e5960]);
 }
 
 /// Sites of a Go program: offsets of entries by operation, then of returns.

@@ -1,7 +1,7 @@
 //! One connection: what its socket says of it, and the streams of plaintext that go through it.
 //!
 //! Plaintext comes under ids of its own (raw ids): that of the socket itself where there is no TLS, of an object of the TLS
-//! library, or of one direction where TLS is seen below its connections (AWS-LC). What carries the HTTP of a connection depends
+//! library, or of one direction where TLS is seen below its connections (AWS-LC, ring). What carries the HTTP of a connection depends
 //! on it: the two directions of AWS-LC are halves of one conversation; two objects of OpenSSL are two.
 
 use crate::conversation::Conversation;
@@ -254,7 +254,7 @@ impl Connection {
         let plain = library == library::PLAIN;
         let of = match library {
             library::PLAIN => Carrying::Plain,
-            library::AWS_LC => Carrying::Halves,
+            library::AWS_LC | library::RING => Carrying::Halves,
             _ => Carrying::Object(raw_id),
         };
         self.row.plaintext_seen = true;

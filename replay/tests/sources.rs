@@ -77,17 +77,23 @@ const GET: &[u8] = b"GET /v1/models HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn the_two_directions_of_aws_lc_are_one_connection_of_their_socket() {
+fn the_two_directions_below_rustls_are_one_connection_of_their_socket() {
+    for (library, name) in [(library::AWS_LC, "aws-lc"), (library::RING, "ring")] {
+        directions_are_one_connection(library, name);
+    }
+}
+
+fn directions_are_one_connection(library: u16, name: &str) {
     let mut log = Log::default();
     log.socket(5, socket_op::CONNECT, |_| {});
-    log.say(library::AWS_LC, 6, direction::SENT, GET);
+    log.say(library, 6, direction::SENT, GET);
     log.bind(6, 5);
     log.bind(7, 5);
-    log.say(library::AWS_LC, 7, direction::RECEIVED, OK);
+    log.say(library, 7, direction::RECEIVED, OK);
     // The keys are changed: new objects, whose streams begin at 0.
     log.bind(8, 5);
-    log.say(library::AWS_LC, 8, direction::SENT, GET);
-    log.say(library::AWS_LC, 7, direction::RECEIVED, OK);
+    log.say(library, 8, direction::SENT, GET);
+    log.say(library, 7, direction::RECEIVED, OK);
     log.socket(5, socket_op::CLOSE, |socket| {
         (socket.sent, socket.received) = (900.into(), 3000.into());
         (socket.local_port, socket.peer_port, socket.peer) = (0.into(), 0.into(), [0; 16]);
@@ -124,7 +130,7 @@ fn the_two_directions_of_aws_lc_are_one_connection_of_their_socket() {
             "10.0.0.7",
             "443",
             "api.example.com",
-            "aws-lc",
+            name,
             "900",
             "3000",
             &sent,

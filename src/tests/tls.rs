@@ -119,7 +119,7 @@ fn authority(folder: &TempDir) {
     assert!(made.unwrap().success());
 }
 
-/// Answers every request with its path, over TLS; says its port.
+/// Answers every request with its path, over TLS (with `SETTINGS`); says its port.
 const SERVER: &str = r#"
 import http.server, ssl
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -131,21 +131,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("cert.pem", "key.pem")
+SETTINGS
 server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_port, flush=True)
 server.serve_forever()"#;
 
-#[test]
-fn a_rust_program_without_symbols_is_seen_below_its_tls() {
+/// Records this version of uv, a stripped Rust program, while it asks for a package that is not there. Its TLS is seen as that of
+/// `library`. The server's context has these settings.
+fn rust_program_is_seen(version: &str, library: &str, settings: &str) {
     let Some(folder) = support::folder() else { return };
-    // uv: rustls over AWS-LC, stripped. A shell runs it, and it asks for a package that is not there.
-    let script =
-        "pip download -q --no-deps --disable-pip-version-check uv==0.13.9 && python3 -m zipfile -e uv-*.whl . &&
-        mv uv-*.data/scripts/uv program && chmod +x program";
-    assert!(Command::new("sh").args(["-ec", script]).current_dir(&folder).status().unwrap().success());
+    let script = format!(
+        "pip download -q --no-deps --disable-pip-version-check uv=={version} && python3 -m zipfile -e uv-*.whl . &&
+        mv uv-*.data/scripts/uv program && chmod +x program"
+    );
+    assert!(Command::new("sh").args(["-ec", &script]).current_dir(&folder).status().unwrap().success());
     authority(&folder);
     let mut server = Command::new("python3")
-        .args(["-c", SERVER])
+        .args(["-c", &SERVER.replace("SETTINGS", settings)])
         .current_dir(&folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -153,25 +155,13 @@ fn a_rust_program_without_symbols_is_seen_below_its_tls() {
         .unwrap();
     let mut port = String::new();
     std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    let index = format!("https://localhost:{}/simple", port.trim());
+    let command = format!(
+        "echo no-such-package | ./program pip compile --no-cache --index-url https://localhost:{}/simple -",
+        port.trim()
+    );
     let output = Command::new(AGENTSIGHT)
         .current_dir(&folder)
-        .args([
-            "capture",
-            "-o",
-            "run.asc",
-            "--",
-            "sh",
-            "-c",
-            "./program \"$@\"",
-            "sh",
-            "pip",
-            "install",
-            "--no-cache",
-            "--target",
-            "x",
-        ])
-        .args(["--index-url", &index, "no-such-package"])
+        .args(["capture", "-o", "run.asc", "--", "sh", "-c", &command])
         .env("SSL_CERT_FILE", "ca.pem")
         .output()
         .unwrap();
@@ -181,7 +171,25 @@ fn a_rust_program_without_symbols_is_seen_below_its_tls() {
     let sql = "SELECT path, text(response_body) AS body, body_state, tls_library, role, server_name, peer_port
         FROM http JOIN connections USING (conn_id)";
     let expected = serde_json::json!({"path": "/simple/no-such-package/", "body": "<html>/simple/no-such-package/</html>",
-        "body_state": "complete", "tls_library": "aws-lc", "role": "client", "server_name": "localhost",
+        "body_state": "complete", "tls_library": library, "role": "client", "server_name": "localhost",
         "peer_port": port.trim().parse::<i64>().unwrap()});
     assert_eq!(query(&folder, sql), [expected]);
+}
+
+#[test]
+fn rustls_over_aws_lc_is_seen_below_it() {
+    rust_program_is_seen("0.13.9", "aws-lc", "");
+}
+
+#[test]
+fn rustls_over_ring_is_seen_below_it() {
+    rust_program_is_seen("0.4.30", "ring", "");
+}
+
+/// It copies what it has received before it is opened; and TLS 1.2 has other records, those of ChaCha20-Poly1305 the shortest.
+#[test]
+fn older_rustls_in_tls_1_2_is_seen_below_it() {
+    let settings =
+        "context.maximum_version = ssl.TLSVersion.TLSv1_2; context.set_ciphers('ECDHE-ECDSA-CHACHA20-POLY1305')";
+    rust_program_is_seen("0.1.10", "ring", settings);
 }

@@ -54,6 +54,7 @@ enum asc_library {
 	ASC_GNUTLS = 5,
 	ASC_NSS = 6,
 	ASC_PLAIN = 7,
+	ASC_CRATE_RING = 8,
 };
 
 enum asc_file_op {

@@ -26,6 +26,9 @@ enum operation {
 	OP_NSS_READ = 12,
 	OP_NSS_WRITE = 13,
 	OP_GO_CLOSE = 14,
+	OP_RING_SEAL = 15,
+	OP_RING_OPEN = 16,
+	OPERATIONS,
 };
 
 #define OPERATION(cookie) ((cookie) & 0xff)
@@ -33,8 +36,8 @@ enum operation {
 #define COUNT_ARGUMENT(cookie) ((cookie) >> 8 & 0xff)
 #define LIBRARY(cookie) ((cookie) >> 16 & 0xff)
 
-/* Bytes that encryption adds to a record of up to 16 KiB, at least. */
-#define RECORD_OVERHEAD 22
+/* Bytes that encryption adds to a record of up to 16 KiB, at least: ChaCha20-Poly1305 in TLS 1.2. */
+#define RECORD_OVERHEAD 21
 
 /* A call that has been entered and not returned. */
 struct call {
@@ -47,6 +50,8 @@ struct call {
 	u64 input;
 	u64 input_len;
 	u64 type_inside;
+	/* Of AEAD: the socket from which what is opened came, if that is not known of the object. */
+	u64 socket;
 };
 
 /* Calls nest: TLS through a TLS proxy reads one connection while it reads another. */
@@ -64,6 +69,8 @@ struct calls {
 	u64 received_at;
 	u64 received_end;
 	u64 received_socket;
+	/* How the last record begins that took the socket several calls: its first bytes, and those behind a nonce. */
+	u64 begun[2];
 };
 
 struct {
@@ -203,20 +210,7 @@ static __always_inline void socket_sent(const struct target *target, u64 socket,
 	bind(connection->id, socket);
 }
 
-/* A socket has received: an AEAD object that opens what it put there is its. */
-static __always_inline void socket_received(const struct target *target, u64 socket, u64 buffer, u64 len)
-{
-	struct calls *all;
-
-	if (!target->below || !buffer)
-		return;
-	all = calls_of_thread();
-	if (!all)
-		return;
-	all->received_at = buffer;
-	all->received_end = buffer + len;
-	all->received_socket = socket;
-}
+#include "tls_received.h"
 
 static __always_inline void forget_connection(u64 ssl, const struct target *target)
 {
@@ -245,6 +239,7 @@ static __always_inline u16 direction_of(u64 cookie)
 	case OP_READ:
 	case OP_OPEN:
 	case OP_OPEN_GATHER:
+	case OP_RING_OPEN:
 	case OP_NSS_READ:
 	case OP_GO_READ_RETURN:
 		return ASC_RECEIVED;
@@ -365,6 +360,7 @@ static __always_inline bool is_layered(u64 descriptor)
 }
 
 #include "tls_aead.h"
+#include "tls_crate_ring.h"
 #include "tls_go.h"
 
 /* Returns 1 if the return of the call matters. */
@@ -376,7 +372,7 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 	struct calls *all;
 	struct call *call;
 
-	if (!target || operation > OP_GO_CLOSE)
+	if (!target || operation >= OPERATIONS)
 		return 0;
 	if (operation == OP_FREE) {
 		forget_connection(PT_REGS_PARM1(ctx), target);
@@ -399,6 +395,10 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 	if (is_aead(operation)) {
 		enter_aead(ctx, target, all, call);
 		return 1;
+	}
+	if (is_crate_ring(operation)) {
+		enter_ring(ctx, target, all, call);
+		return operation == OP_RING_OPEN;
 	}
 	call->buffer = PT_REGS_PARM2(ctx);
 	/* Both are read: the verifier takes no address in the registers that was chosen. */
@@ -436,7 +436,7 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	call = pop_call(ctx, all);
 	if (!call)
 		return 0;
-	if (is_aead(OPERATION(call->cookie))) {
+	if (is_aead(OPERATION(call->cookie)) || is_crate_ring(OPERATION(call->cookie))) {
 		return_aead(ctx, target, all, call);
 		return 0;
 	}

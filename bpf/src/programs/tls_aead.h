@@ -80,6 +80,27 @@ static __always_inline void seal(const struct target *target, struct calls *all,
 	emit_bytes(all, half, cookie, text, len);
 }
 
+/* An object opens what a socket has received: that socket is its. Looked at before, as opening may be in place. */
+static __always_inline void find_socket(const struct target *target, const struct calls *all, struct call *call, u64 end)
+{
+	struct connection_key key = { .ssl = call->ssl, .generation = target->generation };
+	struct connection *half = bpf_map_lookup_elem(&connections, &key);
+
+	call->socket = 0;
+	if (half && half->socket && bpf_map_lookup_elem(&open_sockets, &half->socket))
+		return;
+	if (all->received_socket && is_received(all, call, end))
+		call->socket = all->received_socket;
+}
+
+static __always_inline void bind_half(struct connection *half, const struct call *call)
+{
+	if (half->socket || !call->socket)
+		return;
+	half->socket = call->socket;
+	bind(half->id, call->socket);
+}
+
 static __always_inline void enter_aead(struct pt_regs *ctx, struct target *target, struct calls *all, struct call *call)
 {
 	u64 operation = OPERATION(call->cookie), text, len, data, data_len, extra = 0;
@@ -112,6 +133,7 @@ static __always_inline void enter_aead(struct pt_regs *ctx, struct target *targe
 	if (operation == OP_OPEN || operation == OP_OPEN_GATHER) {
 		call->buffer = argument(ctx, 1);
 		call->count = argument(ctx, 2);
+		find_socket(target, all, call, operation == OP_OPEN ? text + len : argument(ctx, 6) + argument(ctx, 7));
 		return;
 	}
 	if (type_inside && extra) {
@@ -125,23 +147,13 @@ static __always_inline void enter_aead(struct pt_regs *ctx, struct target *targe
 	seal(target, all, call->ssl, call->cookie, text, len);
 }
 
-/* An object opens what a socket has put into memory: that socket is its. */
-static __always_inline void bind_half(struct calls *all, struct connection *half, const struct call *call)
-{
-	u64 socket = all->received_socket;
-
-	if (half->socket || !socket || call->input >= all->received_end || call->input + call->input_len <= all->received_at)
-		return;
-	half->socket = socket;
-	bind(half->id, socket);
-}
-
 static __always_inline void return_aead(struct pt_regs *ctx, const struct target *target, struct calls *all, const struct call *call)
 {
 	u64 len = call->input_len;
 	struct connection *half;
 
-	if (!call->buffer || (int)PT_REGS_RC(ctx) != 1)
+	/* The functions of ring return what only they know the form of; what is in the record shows whether it was opened. */
+	if (!call->buffer || (OPERATION(call->cookie) != OP_RING_OPEN && (int)PT_REGS_RC(ctx) != 1))
 		return;
 	if (OPERATION(call->cookie) == OP_OPEN && bpf_probe_read_user(&len, sizeof(len), (void *)call->count))
 		return;
@@ -155,6 +167,6 @@ static __always_inline void return_aead(struct pt_regs *ctx, const struct target
 	half = open_connection(call->ssl, target);
 	if (!half)
 		return;
-	bind_half(all, half, call);
+	bind_half(half, call);
 	emit_bytes(all, half, call->cookie, call->buffer, len);
 }

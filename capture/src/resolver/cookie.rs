@@ -21,6 +21,8 @@ pub mod op {
     pub const NSS_READ: u64 = 12;
     pub const NSS_WRITE: u64 = 13;
     pub const GO_CLOSE: u64 = 14;
+    pub const RING_SEAL: u64 = 15;
+    pub const RING_OPEN: u64 = 16;
 }
 
 /// How many bytes were read or written. Bits 8 to 15 of the cookie: zero, or the number (from 1) of the argument that points
@@ -45,6 +47,7 @@ pub enum Library {
     Go = 4,
     Gnutls = 5,
     Nss = 6,
+    Ring = 8,
 }
 
 impl Library {
@@ -57,6 +60,7 @@ impl Library {
             Library::Go => "go",
             Library::Gnutls => "gnutls",
             Library::Nss => "nss",
+            Library::Ring => "ring",
         }
     }
 }

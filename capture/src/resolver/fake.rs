@@ -13,18 +13,33 @@ const STEP: usize = 0x100;
 
 /// A file with these bytes as its segment, which is executable, and with other segments (kind, address, size) within it.
 pub(super) fn file(machine: u16, content: &[u8], within: &[(u32, u64, u64)]) -> File {
-    let size = content.len() as u64;
-    let segments = [&[(elf::PT_LOAD, BASE, size)], within].concat();
+    let all = (elf::PT_LOAD, elf::PF_R | elf::PF_X, BASE, content.len() as u64);
+    let within = within.iter().map(|(kind, address, size)| (*kind, elf::PF_R, *address, *size));
+    with_segments(machine, content, &std::iter::once(all).chain(within).collect::<Vec<_>>())
+}
+
+/// A file with these bytes, of which so many are code, and the rest data.
+pub(super) fn data(machine: u16, content: &[u8], code: usize) -> File {
+    let (code, size) = (code as u64, content.len() as u64);
+    let segments = [
+        (elf::PT_LOAD, elf::PF_R | elf::PF_X, BASE, code),
+        (elf::PT_LOAD, elf::PF_R | elf::PF_W, BASE + code, size - code),
+    ];
+    with_segments(machine, content, &segments)
+}
+
+/// A file with segments: kind, flags, address, size.
+fn with_segments(machine: u16, content: &[u8], segments: &[(u32, u32, u64, u64)]) -> File {
     let mut head = vec![0x7f, b'E', b'L', b'F', elf::ELFCLASS64, elf::ELFDATA2LSB, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut put = |value: u64, size: usize| head.extend_from_slice(&value.to_le_bytes()[..size]);
     // Type, machine, version; entry, program headers, sections; flags, sizes and numbers.
     let fields = [(elf::ET_EXEC.into(), 2), (machine.into(), 2), (1, 4), (BASE, 8), (64, 8), (0, 8), (0, 4), (64, 2)];
     fields.into_iter().for_each(|(value, size)| put(value, size));
     [56, segments.len() as u64, 64, 0, 0].into_iter().for_each(|value| put(value, 2));
-    for (kind, address, size) in segments {
-        put(kind.into(), 4);
-        put(u64::from(elf::PF_R | elf::PF_X), 4);
-        [address - BASE + OFFSET, address, address, size, size, 0x1000].into_iter().for_each(|value| put(value, 8));
+    for (kind, flags, address, size) in segments {
+        put(u64::from(*kind), 4);
+        put(u64::from(*flags), 4);
+        [address - BASE + OFFSET, *address, *address, *size, *size, 0x1000].into_iter().for_each(|value| put(value, 8));
     }
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&head, 0).unwrap();

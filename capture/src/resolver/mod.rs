@@ -22,6 +22,8 @@ mod openssl;
 mod pclntab;
 mod reasons;
 mod references;
+mod relocations;
+mod ring;
 mod search;
 mod symbols;
 mod x86;
@@ -66,9 +68,12 @@ impl Site {
 
     /// Whether the function's return says something that is not seen otherwise.
     pub fn wants_return(&self) -> bool {
-        use cookie::op::{AEAD_OPEN, AEAD_OPEN_GATHER, AEAD_SEAL, AEAD_SEAL_SCATTER, NSS_READ, NSS_WRITE, READ, WRITE};
-        let returning = [READ, WRITE, AEAD_SEAL, AEAD_SEAL_SCATTER, AEAD_OPEN, AEAD_OPEN_GATHER, NSS_READ, NSS_WRITE];
-        returning.contains(&cookie::op_of(self.cookie))
+        use cookie::op::{
+            AEAD_OPEN, AEAD_OPEN_GATHER, AEAD_SEAL, AEAD_SEAL_SCATTER, NSS_READ, NSS_WRITE, READ, RING_OPEN, RING_SEAL,
+            WRITE,
+        };
+        let aead = [AEAD_SEAL, AEAD_SEAL_SCATTER, AEAD_OPEN, AEAD_OPEN_GATHER, RING_SEAL, RING_OPEN];
+        [READ, WRITE, NSS_READ, NSS_WRITE].iter().chain(&aead).any(|op| *op == cookie::op_of(self.cookie))
     }
 }
 
@@ -134,7 +139,7 @@ pub fn needed(file: &File) -> Result<Vec<String>, ResolveError> {
 
 /// Stacks without symbols. The strings that give them away are looked for in one pass, and what refers to them in another.
 fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
-    let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR];
+    let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR, ring::ANCHOR];
     wanted.extend(openssl::ANCHORS);
     if !pclntab::is_named(image) {
         wanted.push(pclntab::anchor(image.machine));
@@ -145,6 +150,7 @@ fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveEr
     let unless = |known, places: Vec<u64>| if known { Vec::new() } else { places };
     let boring = unless(is_named(Library::Boringssl), search::starts(image, &next()));
     let aws = search::starts(image, &next());
+    let ring = next();
     let [writes, reads] = [next(), next()].map(|found| unless(is_named(Library::Openssl), openssl::names(&found)));
     let (versions, go) = (next(), next());
 
@@ -155,6 +161,9 @@ fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveEr
     }
     if !aws.is_empty() {
         stacks.push(awslc::find(image, &references::to(&all, &aws))?);
+    }
+    if !ring.is_empty() {
+        stacks.push(ring::find(image));
     }
     if !(writes.is_empty() && reads.is_empty()) {
         let [writes, reads] = [writes, reads].map(|names| references::to(&all, &names));

@@ -4,19 +4,15 @@
 //! itself looks into a structure (`runtime.moduledata`) that points to the table first, and 22 words later to the code. In a
 //! program that is moved when it is loaded these pointers may stand in its table of relocations only.
 
-use super::image::{Image, Machine, Window};
+use super::image::Image;
 use super::pclntab::Table;
+use super::relocations;
 use super::search;
-use object::elf;
 
 /// `minpc`, `maxpc` and `text`, the same in all versions since Go 1.16: bytes from the start of the structure.
 const MINPC: u64 = 160;
 const MAXPC: u64 = 168;
 const TEXT: u64 = 176;
-/// A structure of relocation: offset, kind, addend.
-const RELOCATION: u64 = 24;
-/// More relocations than this are not read.
-const MOST_RELOCATIONS: u64 = 1 << 24;
 
 /// Addresses where Go's code may start, and how each is known; the likeliest and cheapest first.
 pub(super) fn texts<'image>(
@@ -49,12 +45,12 @@ fn pointed(image: &Image<'_>, table: &Table) -> Option<u64> {
 
 fn relocated(image: &Image<'_>, table: &Table) -> Option<u64> {
     let mut structures = Vec::new();
-    relocations(image, |at, to| {
+    relocations::show(image, |at, to| {
         if to == table.address {
             structures.push((at, [0; 3]));
         }
     })?;
-    relocations(image, |at, to| {
+    relocations::show(image, |at, to| {
         for (structure, pointers) in &mut structures {
             let slot = [MINPC, MAXPC, TEXT].iter().position(|field| structure.checked_add(*field) == Some(at));
             if let Some(slot) = slot {
@@ -63,22 +59,4 @@ fn relocated(image: &Image<'_>, table: &Table) -> Option<u64> {
         }
     })?;
     structures.iter().find(|(_, pointers)| agrees(table, *pointers)).map(|(_, pointers)| pointers[2])
-}
-
-/// Shows the relocations that put an address of the program itself somewhere: where, and which.
-fn relocations(image: &Image<'_>, mut show: impl FnMut(u64, u64)) -> Option<()> {
-    let relative = match image.machine {
-        Machine::X86_64 => elf::R_X86_64_RELATIVE,
-        Machine::Aarch64 => elf::R_AARCH64_RELATIVE,
-    };
-    let (address, size) = (image.dynamic(elf::DT_RELA)?, image.dynamic(elf::DT_RELASZ)?);
-    let mut window = Window::new(image);
-    for index in 0..(size / RELOCATION).min(MOST_RELOCATIONS) {
-        let bytes = window.at(address.checked_add(index * RELOCATION)?, RELOCATION as usize)?;
-        let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        if word(8)? == u64::from(relative) {
-            show(word(0)?, word(16)?);
-        }
-    }
-    Some(())
 }

@@ -34,7 +34,7 @@ pub struct TlsClose {
 
 /// [`kind::TLS_BIND`](super::kind::TLS_BIND); the bytes of `conn_id` travel over `socket_id`.
 ///
-/// A library that is probed below its connections (AWS-LC) gives each direction a `conn_id` of its own: those that are
+/// A library that is probed below its connections (AWS-LC, ring) gives each direction a `conn_id` of its own: those that are
 /// bound to one socket are one connection.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
 #[repr(C)]
@@ -84,9 +84,11 @@ pub mod library {
     /// No TLS at all: bytes of a socket whose first bytes were HTTP, or of a connection from or to port 53 (DNS over TCP).
     /// `conn_id` is the socket's id.
     pub const PLAIN: u16 = 7;
+    /// The crate `ring` below rustls.
+    pub const RING: u16 = 8;
 
     pub fn name(library: u16) -> Option<&'static str> {
-        const NAMES: [&str; 7] = ["openssl", "boringssl", "aws-lc", "go", "gnutls", "nss", "plain"];
+        const NAMES: [&str; 8] = ["openssl", "boringssl", "aws-lc", "go", "gnutls", "nss", "plain", "ring"];
         NAMES.get(usize::from(library).checked_sub(1)?).copied()
     }
 }
