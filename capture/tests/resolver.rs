@@ -62,12 +62,7 @@ fn npm(package: &str, version: &str, path: &str) -> File {
 
 /// A file of a Python wheel.
 fn wheel(package: &str, version: &str, machine: &str, path: &str) -> File {
-    wheel_of(&format!("{package}-{machine}"), package, version, machine, path)
-}
-
-/// The same, kept in this folder.
-fn wheel_of(kept_in: &str, package: &str, version: &str, machine: &str, path: &str) -> File {
-    fetched(kept_in, path, |folder| {
+    fetched(&format!("{package}-{machine}"), path, |folder| {
         let (platform, wanted) = (format!("manylinux2014_{machine}"), format!("{package}=={version}"));
         run(
             "pip",
@@ -148,9 +143,7 @@ const RING: [&str; 4] = ["aes_gcm_seal", "aes_gcm_open", "chacha20_poly1305_seal
 
 /// What a wheel of uv has of ring, in the order of [`RING`].
 fn ring_of_uv(version: &str, machine: &str) -> Vec<u64> {
-    let name = format!("uv-{version}");
-    let path = format!("{name}.data/scripts/uv");
-    let binary = resolve(&wheel_of(&format!("{name}-{machine}"), "uv", version, machine, &path)).unwrap();
+    let binary = resolve(&wheel("uv", version, machine, &format!("uv-{version}.data/scripts/uv"))).unwrap();
     let sites: Vec<_> = binary.sites().map(|site| (site.offset, site.name.as_ref())).collect();
     assert_eq!(sites.len(), RING.len(), "{binary:#?}");
     let of = |name| sites.iter().find(|(_, of)| *of == name).unwrap_or_else(|| panic!("no {name}: {binary:#?}")).0;

@@ -1,8 +1,8 @@
 //! One connection: what its socket says of it, and the streams of plaintext that go through it.
 //!
 //! Plaintext comes under ids of its own (raw ids): that of the socket itself where there is no TLS, of an object of the TLS
-//! library, or of one direction where TLS is seen below its connections (AWS-LC, ring). What carries the HTTP of a connection depends
-//! on it: the two directions of AWS-LC are halves of one conversation; two objects of OpenSSL are two.
+//! library, or of one direction where TLS is seen below its connections (AWS-LC, ring). What carries the HTTP of a connection
+//! depends on it: two such directions are halves of one conversation; two objects of OpenSSL are two.
 
 use crate::conversation::Conversation;
 use crate::exchange::{Context, End, Exchange};

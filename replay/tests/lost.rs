@@ -62,13 +62,19 @@ fn without_the_record_of_an_exec_a_process_is_not_named_by_the_program_before() 
     assert_eq!(seen.table("execs").len(), 2);
 }
 
-#[test]
-fn without_an_answer_an_exchange_had_none_only_if_nothing_was_lost() {
+/// An exchange, and the record of its answer.
+fn answered() -> (Run, usize) {
     let mut run = Run::new();
     run.script.say(1, SENT, &request("/v1/messages", VERSION, r#"{"model":"x","messages":[]}"#));
     run.script.say(1, RECEIVED, &response("", b"{}"));
-    let lost = last(&run);
+    let answer = last(&run);
     run.script.close(1);
+    (run, answer)
+}
+
+#[test]
+fn without_an_answer_an_exchange_had_none_only_if_nothing_was_lost() {
+    let (mut run, lost) = answered();
     let state = |all: &[Vec<u8>]| {
         let seen = rows(all);
         let row = seen.table("http")[0];
@@ -82,11 +88,7 @@ fn without_an_answer_an_exchange_had_none_only_if_nothing_was_lost() {
 
 #[test]
 fn where_the_head_is_damaged_holes_are_where_the_records_are() {
-    let mut run = Run::new();
-    run.script.say(1, SENT, &request("/v1/messages", VERSION, r#"{"model":"x","messages":[]}"#));
-    run.script.say(1, RECEIVED, &response("", b"{}"));
-    let lost = last(&run);
-    run.script.close(1);
+    let (run, lost) = answered();
     let mut file = capture(&without(run.script.records, lost));
     let metadata = file.windows(6).position(|bytes| bytes == b"\"host\"").unwrap();
     file[metadata] = b'!';

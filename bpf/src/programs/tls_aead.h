@@ -65,6 +65,14 @@ static __always_inline u8 byte_at(u64 address)
 	return byte;
 }
 
+/* How much of what is in a record was said: what comes after it is its type. 0 where that is another than application data. */
+static __always_inline u64 said_of(u64 text, u64 len, bool type_inside)
+{
+	if (!type_inside)
+		return len;
+	return len && byte_at(text + len - 1) == APPLICATION_DATA ? len - 1 : 0;
+}
+
 /* Records are encrypted in place: what they say has to be read before. */
 static __always_inline void seal(const struct target *target, struct calls *all, u64 context, u64 cookie, u64 text, u64 len)
 {
@@ -139,10 +147,8 @@ static __always_inline void enter_aead(struct pt_regs *ctx, struct target *targe
 	if (type_inside && extra) {
 		if (byte_at(extra) != APPLICATION_DATA)
 			return;
-	} else if (type_inside) {
-		if (!len || byte_at(text + len - 1) != APPLICATION_DATA)
-			return;
-		len -= 1;
+	} else {
+		len = said_of(text, len, type_inside);
 	}
 	seal(target, all, call->ssl, call->cookie, text, len);
 }
@@ -157,11 +163,7 @@ static __always_inline void return_aead(struct pt_regs *ctx, const struct target
 		return;
 	if (OPERATION(call->cookie) == OP_OPEN && bpf_probe_read_user(&len, sizeof(len), (void *)call->count))
 		return;
-	if (call->type_inside) {
-		if (!len || byte_at(call->buffer + len - 1) != APPLICATION_DATA)
-			return;
-		len -= 1;
-	}
+	len = said_of(call->buffer, len, call->type_inside);
 	if (!len)
 		return;
 	half = open_connection(call->ssl, target);

@@ -50,7 +50,6 @@ static __always_inline bool take_ring_arguments(struct pt_regs *ctx, struct call
 static __always_inline void enter_ring(struct pt_regs *ctx, struct target *target, struct calls *all, struct call *call)
 {
 	bool open = OPERATION(call->cookie) == OP_RING_OPEN;
-	u64 len;
 
 	target->below = 1;
 	call->buffer = 0;
@@ -61,13 +60,5 @@ static __always_inline void enter_ring(struct pt_regs *ctx, struct target *targe
 		find_socket(target, all, call, call->input + call->input_len + AEAD_TAG);
 		return;
 	}
-	len = call->input_len;
-	if (!len)
-		return;
-	if (call->type_inside) {
-		if (byte_at(call->input + len - 1) != APPLICATION_DATA)
-			return;
-		len -= 1;
-	}
-	seal(target, all, call->ssl, call->cookie, call->input, len);
+	seal(target, all, call->ssl, call->cookie, call->input, said_of(call->input, call->input_len, call->type_inside));
 }

@@ -10,7 +10,7 @@
 
 use super::cookie::{Library, cookie, count, op};
 use super::entry;
-use super::image::Image;
+use super::image::{Image, Window};
 use super::relocations;
 use super::{Site, Stack};
 use std::collections::BTreeMap;
@@ -96,13 +96,18 @@ fn relocated(image: &Image<'_>, code: &Range<u64>) -> Vec<Algorithm> {
             pointers.insert(at, to);
         }
     });
-    let algorithm = |at: u64| {
+    let mut window = Window::new(image);
+    let mut look = |at: u64, init: u64| {
         let function = |field: u64| pointers.get(&at.checked_add(8 * field)?).copied();
-        let mut words = words(&image.at(at, LONGEST as u64)?)?;
-        (words[0], words[1], words[2]) = (function(0)?, function(1)?, function(2)?);
-        function(3).is_none().then(|| algorithm(at, words)).flatten()
+        let (seal, open) = (function(1)?, function(2)?);
+        if function(3).is_some() {
+            return None;
+        }
+        let [_, _, _, rest @ ..] = words(window.at(at, LONGEST)?)?;
+        let [key_len, limit_or_id, id] = rest;
+        algorithm(at, [init, seal, open, key_len, limit_or_id, id])
     };
-    pointers.keys().filter_map(|at| algorithm(*at)).collect()
+    pointers.iter().filter_map(|(at, init)| look(*at, *init)).collect()
 }
 
 fn words(bytes: &[u8]) -> Option<[u64; WORDS]> {
