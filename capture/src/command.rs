@@ -142,55 +142,7 @@ pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| executable(file))
 }
 
-/// The programs that will run for this name: the file, and when it is a script, what its first line names.
-pub(crate) fn programs(name: &OsStr) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut next = find(name);
-    while let Some(program) = next.filter(|_| found.len() < MAX_INTERPRETERS) {
-        next = interpreter(&program);
-        found.push(program);
-    }
-    found
-}
-
-/// The programs that a command will run, as far as it says so: its own, and those that a shell, `env` or `timeout` is told to run
-/// in its arguments. They are looked through before they start, which takes a large one longer than it may need to speak.
-pub(crate) fn programs_of(command: &[OsString]) -> Vec<PathBuf> {
-    let Some((name, arguments)) = command.split_first() else { return Vec::new() };
-    let punctuation = |byte: &u8| byte.is_ascii_whitespace() || b";&|()<>{}`\"'$=,".contains(byte);
-    let words = arguments.iter().flat_map(|argument| argument.as_bytes().split(punctuation));
-    let words = words.filter(|word| !word.is_empty() && !word.starts_with(b"-")).take(MAX_WORDS);
-    let mentioned = words.filter(|word| find(OsStr::from_bytes(word)).is_some_and(|file| executable(&file)));
-    let mut found = Vec::new();
-    for program in programs(name).into_iter().chain(mentioned.flat_map(|word| programs(OsStr::from_bytes(word)))) {
-        if !found.contains(&program) {
-            found.push(program);
-        }
-    }
-    found
-}
-
-/// A prompt has many words, and most of them are no programs.
-const MAX_WORDS: usize = 64;
-
-/// The kernel gives up on a longer chain of scripts.
-const MAX_INTERPRETERS: usize = 5;
-
-/// What the first line of a script names, `#!/usr/bin/env NAME` looked up; `None` for what is no script.
-fn interpreter(script: &Path) -> Option<PathBuf> {
-    let mut start = Vec::new();
-    std::fs::File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
-    let line = std::str::from_utf8(start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?).ok()?;
-    let mut words = line.split_whitespace();
-    let program = words.next()?;
-    if !program.ends_with("/env") {
-        return Some(program.into());
-    }
-    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-    find(OsStr::new(name))
-}
-
-fn executable(file: &Path) -> bool {
+pub(crate) fn executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
@@ -201,43 +153,5 @@ pub(crate) fn exit_code(status: nix::sys::wait::WaitStatus) -> Option<i32> {
         Exited(_, code) => Some(code),
         Signaled(_, signal, _) => Some(128 + signal as i32),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_says_what_its_shell_will_run() {
-        let folder = tempfile::tempdir().unwrap();
-        let tool = folder.path().join("tool");
-        std::fs::copy("/bin/sh", &tool).unwrap();
-        std::fs::write(folder.path().join("text"), "").unwrap();
-        let script = format!("cd /; A=b; (exec \"{0}/tool\" --all <{0}/text)|no-such-command", folder.path().display());
-        let programs = programs_of(&["env".into(), "A=b".into(), "sh".into(), "-c".into(), script.into()]);
-        let [env, sh] = ["env", "sh"].map(|name| find(OsStr::new(name)).unwrap());
-        assert_eq!(programs, [env, sh, tool]);
-    }
-
-    #[test]
-    fn the_programs_of_a_script_are_the_script_and_its_interpreter() {
-        let folder = tempfile::tempdir().unwrap();
-        let script = |name: &str, first_line: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, format!("{first_line}\nrest\n")).unwrap();
-            path
-        };
-        let sh = find(OsStr::new("sh")).unwrap();
-        for first_line in ["#!/usr/bin/env sh", "#! /usr/bin/env -S A=b sh -e"] {
-            let path = script("env", first_line);
-            assert_eq!(programs(path.as_os_str()), [path, sh.clone()], "{first_line}");
-        }
-        let path = script("plain", "#!/bin/sh -e");
-        assert_eq!(programs(path.as_os_str()), [path, "/bin/sh".into()]);
-        let path = script("none", "echo");
-        assert_eq!(programs(path.as_os_str()), [path]);
-        let endless = script("loop", &format!("#!{}", folder.path().join("loop").display()));
-        assert_eq!(programs(endless.as_os_str()).len(), MAX_INTERPRETERS);
     }
 }

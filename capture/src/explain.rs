@@ -1,7 +1,7 @@
 //! What would be probed, and why: the resolver's answers, without attaching to anything.
 
 use crate::resolver::{self, Binary, ResolveError};
-use crate::{Error, command, libraries, procfs};
+use crate::{Error, libraries, mentioned, procfs};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
@@ -42,7 +42,7 @@ pub fn explain(subject: &Subject) -> Result<Vec<Explanation>, Error> {
             std::iter::once((name, executable)).chain(libraries).collect()
         }
         Subject::Program(name) => {
-            let mut programs = command::programs(name);
+            let mut programs = mentioned::programs(name);
             if programs.is_empty() && Path::new(name).exists() {
                 programs.push(name.into());
             }

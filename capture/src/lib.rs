@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod kernel;
 mod libraries;
+mod mentioned;
 mod metadata;
 mod metrics;
 mod opaque;

@@ -11,7 +11,7 @@ use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
 use crate::{DEFAULT_RING, End, Options, Progress, Summary};
-use crate::{command, libraries, metadata, preflight, privilege, procfs, signals};
+use crate::{command, libraries, mentioned, metadata, preflight, privilege, procfs, signals};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +82,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     for library in libraries::installed() {
         snapshot.extend(prober.probe(&kernel, &library, &library).unwrap_or_default());
     }
-    for program in command::programs_of(&options.command) {
+    for program in mentioned::programs_of(&options.command) {
         let name = program.canonicalize().unwrap_or_else(|_| program.clone());
         snapshot.extend(prober.probe(&kernel, &program, &name).unwrap_or_default());
     }

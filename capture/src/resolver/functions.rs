@@ -104,7 +104,7 @@ impl Called {
     /// Marks what is called in a piece of code.
     pub(super) fn mark(&self, machine: Machine, piece: &Piece) {
         match machine {
-            Machine::X86_64 => x86::calls(piece).for_each(|target| self.mark_one(target)),
+            Machine::X86_64 => x86::calls(piece, |target| self.mark_one(target)),
             Machine::Aarch64 => arm64::calls(piece).for_each(|target| self.mark_one(target)),
         }
     }
@@ -127,14 +127,19 @@ impl Called {
     /// Those in a range, in order.
     fn within(&self, range: Range<u64>) -> Vec<u64> {
         let bits = u64::from(u64::BITS);
-        let numbers = range.start.saturating_sub(self.start) / ALIGNMENT..;
-        let last = range.end.saturating_sub(self.start).div_ceil(ALIGNMENT).min(self.bits.len() as u64 * bits);
-        let is_marked = |number: &u64| {
-            let word = self.bits.get((number / bits) as usize).map_or(0, |word| word.load(Ordering::Relaxed));
-            word >> (number % bits) & 1 == 1
-        };
-        let marked = numbers.take_while(|number| *number < last).filter(is_marked);
-        marked.map(|number| self.start + number * ALIGNMENT).filter(|target| range.contains(target)).collect()
+        let word_of = |address: u64| (address.saturating_sub(self.start) / ALIGNMENT / bits) as usize;
+        let last = self.bits.len().min(word_of(range.end) + 1);
+        let mut found = Vec::new();
+        for number in word_of(range.start)..last {
+            let mut word = self.bits[number].load(Ordering::Relaxed);
+            while word != 0 {
+                let bit = number as u64 * bits + u64::from(word.trailing_zeros());
+                found.push(self.start + bit * ALIGNMENT);
+                word &= word - 1;
+            }
+        }
+        found.retain(|target| range.contains(target));
+        found
     }
 }
 

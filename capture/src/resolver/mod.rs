@@ -10,6 +10,7 @@ mod awslc;
 mod boringssl;
 mod cache;
 pub mod cookie;
+mod dense;
 mod entry;
 #[cfg(test)]
 mod fake;

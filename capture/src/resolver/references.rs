@@ -9,6 +9,8 @@ use super::{ResolveError, arm64};
 use memchr::memmem;
 use std::collections::BTreeSet;
 
+/// Bytes of code that are looked through for the same upper halves of displacements.
+const STRETCH: usize = 1 << 16;
 /// More references than this to one string are not looked at.
 pub(super) const MOST: usize = 4096;
 
@@ -61,26 +63,37 @@ pub(super) fn to(references: &[Reference], wanted: &[u64]) -> Vec<Reference> {
     references.iter().filter(|reference| wanted.contains(&reference.to)).copied().collect()
 }
 
-/// `lea r64, [rip + displacement]`: 48 or 4c, 8d, a mod-rm byte with mode 0 and base 5, four bytes.
+/// `lea r64, [rip + displacement]`: 48 or 4c, 8d, a mod-rm byte with mode 0 and base 5, four bytes. Of the displacements that
+/// lead from a stretch of code to one address the upper halves are the same, or two: these are looked for.
 fn relative(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
-    for at in memchr::memchr_iter(0x8d, &piece.bytes) {
-        let Some([prefix @ (0x48 | 0x4c), _, mode, rest @ ..]) =
-            at.checked_sub(1).and_then(|at| piece.bytes.get(at..at + 7))
-        else {
-            continue;
+    const LENGTH: usize = 7;
+    for start in (0..piece.bytes.len()).step_by(STRETCH) {
+        let end = (start + STRETCH).min(piece.bytes.len());
+        let upper = |to: &u64, at: usize| {
+            let displacement = to.wrapping_sub(piece.address.wrapping_add(at as u64)) as u32;
+            (displacement >> 16) as u16
         };
-        let [a, b, c, d] = *rest else { continue };
-        if mode & 0xc7 != 0x05 {
-            continue;
-        }
-        let next = piece.address.wrapping_add(at as u64 + 6);
-        let to = next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])));
-        if wanted.contains(&to) {
-            let register = usize::from(mode >> 3 & 7) + if *prefix == 0x4c { 8 } else { 0 };
-            found.push(Reference { at: next - 7, register, to });
-        }
-        if found.len() >= MOST {
-            return;
+        let uppers: BTreeSet<u16> = wanted.iter().flat_map(|to| [upper(to, start), upper(to, end)]).collect();
+        for upper in uppers {
+            // An instruction belongs to the stretch that its last byte is in.
+            let from = start.saturating_sub(1);
+            for at in overlapping(&piece.bytes[from..end], &upper.to_le_bytes()) {
+                let next = from + at + 2;
+                let Some([prefix @ (0x48 | 0x4c), 0x8d, mode, a, b, c, d]) =
+                    next.checked_sub(LENGTH).and_then(|at| piece.bytes.get(at..next))
+                else {
+                    continue;
+                };
+                let next = piece.address.wrapping_add(next as u64);
+                let to = next.wrapping_add_signed(i64::from(i32::from_le_bytes([*a, *b, *c, *d])));
+                if mode & 0xc7 == 0x05 && wanted.contains(&to) {
+                    let register = usize::from(mode >> 3 & 7) + if *prefix == 0x4c { 8 } else { 0 };
+                    found.push(Reference { at: next - LENGTH as u64, register, to });
+                }
+                if found.len() >= MOST {
+                    return;
+                }
+            }
         }
     }
 }
@@ -91,7 +104,7 @@ fn absolute(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
     let upper = |to: &u64| u32::try_from(*to).ok().map(|address| address.to_le_bytes()).map(|[_, rest @ ..]| rest);
     let uppers: BTreeSet<[u8; 3]> = wanted.iter().filter_map(upper).collect();
     for upper in uppers {
-        for at in memmem::find_iter(&piece.bytes, &upper) {
+        for at in overlapping(&piece.bytes, &upper) {
             let before = at.checked_sub(2).and_then(|from| piece.bytes.get(from..at));
             let Some([opcode @ 0xb8..=0xbf, lowest]) = before else { continue };
             let [a, b, c] = upper;
@@ -109,6 +122,17 @@ fn absolute(piece: &Piece, wanted: &[u64], found: &mut Vec<Reference>) {
     }
 }
 
+/// Every place of a byte string, those that begin within another one too.
+fn overlapping<'bytes>(bytes: &'bytes [u8], wanted: &[u8]) -> impl Iterator<Item = usize> + 'bytes {
+    let finder = memmem::Finder::new(wanted).into_owned();
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let found = from + finder.find(bytes.get(from..)?)?;
+        from = found + 1;
+        Some(found)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +144,20 @@ mod tests {
         let mut found = Vec::new();
         relative(&piece, &[0x1018], &mut found);
         assert_eq!(found, [Reference { at: 0x1001, register: 1, to: 0x1018 }]);
+    }
+
+    #[test]
+    fn a_reference_is_found_once_wherever_stretches_end() {
+        let to = 0x7_1234_5678;
+        for at in (STRETCH - 9..STRETCH + 3).chain(2 * STRETCH - 9..2 * STRETCH + 3) {
+            let mut piece = Piece { address: 0x7_1200_0000, bytes: vec![0; 3 * STRETCH] };
+            let distance = to - (piece.address + at as u64 + 7);
+            piece.bytes[at..at + 3].copy_from_slice(&[0x4c, 0x8d, 0x05]);
+            piece.bytes[at + 3..at + 7].copy_from_slice(&(distance as u32).to_le_bytes());
+            let mut found = Vec::new();
+            relative(&piece, &[to, 0x10], &mut found);
+            assert_eq!(found, [Reference { at: piece.address + at as u64, register: 8, to }], "{at:#x}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The x86-64 half of reading error reports: constants that are put into the registers of arguments, as `mov`, `xor` or, in code
 //! that is made small, `push` and `pop`.
 
+use super::dense;
 use super::image::Piece;
 use super::reasons::Constants;
 use super::references::Reference;
@@ -94,12 +95,18 @@ fn number(register: Register) -> Option<usize> {
     full.is_gpr64().then(|| full.number()).filter(|number| *number < 16)
 }
 
-/// Targets of `call`, where `e8` begins an instruction or seems to.
-pub(super) fn calls(piece: &Piece) -> impl Iterator<Item = u64> + '_ {
-    memchr::memchr_iter(0xe8, &piece.bytes).filter_map(|at| {
-        let distance = i32::from_le_bytes(*piece.bytes.get(at + 1..)?.first_chunk()?);
-        Some(piece.address.wrapping_add(at as u64 + 5).wrapping_add_signed(i64::from(distance)))
-    })
+/// Tells the targets of `call`, where `e8` begins an instruction or seems to.
+pub(super) fn calls(piece: &Piece, mut tell: impl FnMut(u64)) {
+    dense::each(
+        &piece.bytes,
+        |byte| byte == 0xe8,
+        |at| {
+            if let Some(distance) = piece.bytes.get(at + 1..).and_then(|rest| rest.first_chunk()) {
+                let next = piece.address.wrapping_add(at as u64 + 5);
+                tell(next.wrapping_add_signed(i64::from(i32::from_le_bytes(*distance))));
+            }
+        },
+    );
 }
 
 #[cfg(test)]
