@@ -9,6 +9,7 @@
 
 mod clock;
 mod command;
+mod courtesy;
 pub mod doctor;
 mod drain;
 mod error;

@@ -11,6 +11,8 @@ pub(crate) const LOAD: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_P
 pub(crate) const LOOK: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 /// In place of [`LOAD`]; where a probe is a perf event, that takes it too.
 pub(crate) const ADMIN: Capability = Capability::CAP_SYS_ADMIN;
+/// To come back after others went first. Whoever has not got it competes for the CPU all the time.
+pub(crate) const RETURN: Capability = Capability::CAP_SYS_NICE;
 
 /// The rights that this thread has now.
 pub(crate) fn held() -> CapsHashSet {
@@ -42,6 +44,7 @@ pub(crate) fn drop_unneeded(attach: Attach, rotates: bool) -> Result<(), Error> 
 
 fn needed(attach: Attach, rotates: bool) -> Vec<Capability> {
     let mut needed = [LOAD, LOOK].concat();
+    needed.push(RETURN);
     if attach == Attach::Perf {
         needed.push(ADMIN);
     }

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::clock;
+use crate::courtesy::{self, Courtesy};
 use crate::kernel::Drops;
 use crate::output::Output;
 use crate::pace::Pace;
@@ -115,8 +116,15 @@ impl Recorder {
     /// # Errors
     /// [`Error::Write`], with the size of what is safe.
     pub(crate) fn run(mut self, batches: &Receiver<Vec<u8>>) -> Result<Written, Error> {
+        let mut courtesy = Courtesy::new(Instant::now());
         loop {
             let asked = Instant::now();
+            if courtesy.is_due(asked) {
+                let lost = self.drops.read().iter().map(|counter| counter.records.get()).sum();
+                if let Some(yes) = courtesy.look(asked, courtesy::cpu_time(), lost) {
+                    courtesy::stand_back(yes);
+                }
+            }
             let received = batches.recv_timeout(PIECE_TIME.saturating_sub(self.flushed.elapsed()));
             let waited = asked.elapsed();
             match received {
