@@ -1,21 +1,23 @@
 //! Copies records out of the ring, in batches, and does nothing else that takes time.
 
 use crate::Error;
-use crate::kernel::{Ring, WakeFor};
+use crate::kernel::{self, Ring, WakeFor};
+use crate::ringbuf::RingBuffer;
 use crate::session::Event;
 use agentsight_formats::record::{Body, Header, Record, kind, padded_len};
-use libbpf_rs::RingBufferBuilder;
+use libbpf_rs::MapCore;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::ffi::OsStr;
 use std::io::PipeReader;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Sender, SyncSender};
 use zerocopy::FromBytes;
 
 /// Bytes of records that are handed over at once.
 const BATCH: usize = 1 << 20;
+/// With the record that fills it.
+const FULL: usize = BATCH + BATCH / 4;
 
 /// The kernel side wakes us when much is waiting; this often, in milliseconds, we look anyway.
 const INTERVAL: u16 = 100;
@@ -34,54 +36,66 @@ pub(crate) fn run(
     records: &SyncSender<Vec<u8>>,
     events: &Sender<Event>,
 ) -> Result<(), Error> {
-    let batch = std::cell::RefCell::new(Vec::with_capacity(BATCH + BATCH / 4));
-    let hand_over = || {
-        let full = batch.replace(Vec::with_capacity(BATCH + BATCH / 4));
-        // Waits while the recorder is behind: the ring then fills, and what it cannot take is counted. A recorder that has
-        // failed takes nothing more, and has said so.
-        let _ = records.send(full);
-    };
-    let mut builder = RingBufferBuilder::new();
-    builder
-        .add(&ring.map, |record| {
-            append(&mut batch.borrow_mut(), record, events);
-            if batch.borrow().len() >= BATCH {
-                hand_over();
-            }
-            0
-        })
-        .map_err(Error::Load)?;
-    let buffer = builder.build().map_err(Error::Load)?;
-    // SAFETY: the descriptor is the buffer's, which lives longer.
-    let waiting = unsafe { BorrowedFd::borrow_raw(buffer.epoll_fd()) };
+    let cannot_read = |source| Error::System { what: "read the ring", source };
+    let cannot_wait = Error::system("wait for the ring");
+    let size = ring.map.max_entries() as usize;
+    let mut buffer = RingBuffer::map(&ring.map, size, kernel::page_size() as usize).map_err(cannot_read)?;
+    // Of the ring only wake-ups are told, and not that there is something in it: batches would be small.
+    let (from_ring, from_stop) = (0, 1);
+    let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(cannot_wait)?;
+    let wake_ups = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, from_ring);
+    waiting.add(&ring.map, wake_ups).map_err(cannot_wait)?;
+    waiting.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, from_stop)).map_err(cannot_wait)?;
+    let mut batch = Vec::with_capacity(FULL);
     let mut quiet = 0;
     loop {
         let (what, mut timeout) = match quiet {
-            QUIET => (WakeFor::Any, PollTimeout::NONE),
-            _ => (WakeFor::Much, PollTimeout::from(INTERVAL)),
+            QUIET => (WakeFor::Any, EpollTimeout::NONE),
+            _ => (WakeFor::Much, EpollTimeout::from(INTERVAL)),
         };
         ring.ask(what).map_err(Error::Load)?;
         if what == WakeFor::Any {
             // What came before that wakes nobody. Otherwise it waits for more, so that batches are large.
-            buffer.consume().map_err(Error::Load)?;
-            if !batch.borrow().is_empty() {
-                timeout = PollTimeout::ZERO;
+            take(&mut buffer, &mut batch, records, events).map_err(cannot_read)?;
+            if !batch.is_empty() {
+                timeout = EpollTimeout::ZERO;
             }
         }
-        let mut ready = [PollFd::new(waiting, PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut ready, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::system("wait for the ring")(errno)),
-        }
-        let stopped = ready[1].revents().is_some_and(|events| !events.is_empty());
-        buffer.consume().map_err(Error::Load)?;
-        quiet = if batch.borrow().is_empty() { (quiet + 1).min(QUIET) } else { 0 };
-        if !batch.borrow().is_empty() {
-            hand_over();
-        }
-        if stopped {
+        let mut ready = [EpollEvent::empty(); 2];
+        let count = match waiting.wait(&mut ready, timeout) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(cannot_wait(errno)),
+        };
+        take(&mut buffer, &mut batch, records, events).map_err(cannot_read)?;
+        quiet = if batch.is_empty() { (quiet + 1).min(QUIET) } else { 0 };
+        hand_over(&mut batch, records);
+        if ready[..count].iter().any(|event| event.data() == from_stop) {
             return Ok(());
         }
+    }
+}
+
+/// Takes what is in the ring, and hands over what is full.
+fn take(
+    buffer: &mut RingBuffer,
+    batch: &mut Vec<u8>,
+    records: &SyncSender<Vec<u8>>,
+    events: &Sender<Event>,
+) -> std::io::Result<()> {
+    buffer.consume(|record| {
+        append(batch, record, events);
+        if batch.len() >= BATCH {
+            hand_over(batch, records);
+        }
+    })
+}
+
+/// Waits while the recorder is behind: the ring then fills, and what it cannot take is counted.
+fn hand_over(batch: &mut Vec<u8>, records: &SyncSender<Vec<u8>>) {
+    if !batch.is_empty() {
+        // A recorder that has failed takes nothing more, and has said so.
+        let _ = records.send(std::mem::replace(batch, Vec::with_capacity(FULL)));
     }
 }
 

@@ -63,7 +63,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn system(what: &'static str) -> impl FnOnce(nix::errno::Errno) -> Error {
+    pub(crate) fn system(what: &'static str) -> impl Fn(nix::errno::Errno) -> Error + Copy {
         move |errno| Error::System { what, source: errno.into() }
     }
 

@@ -11,7 +11,7 @@ use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
 use crate::{DEFAULT_RING, End, Options, Progress, Summary};
-use crate::{command, libraries, mentioned, metadata, preflight, privilege, procfs, signals};
+use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs, signals};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +88,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     }
     add_running(&kernel, &mut prober, targets.pids.iter().copied(), &mut snapshot)?;
 
+    memory::forget_start();
     let started = Instant::now();
     let (ring, drops) = kernel.maps()?;
     let counters = Arc::<Counters>::default();
