@@ -1,6 +1,8 @@
 //! Copies records out of the ring, in batches, and does nothing else that takes time.
 
 use crate::Error;
+use crate::batches::Batches;
+use crate::courtesy::Courtesy;
 use crate::kernel::{self, Ring, WakeFor};
 use crate::ringbuf::RingBuffer;
 use crate::session::Event;
@@ -11,7 +13,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::ffi::OsStr;
 use std::io::PipeReader;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::Sender;
 use zerocopy::FromBytes;
 
 /// Bytes of records that are handed over at once.
@@ -25,17 +27,11 @@ const INTERVAL: u16 = 100;
 /// When nothing has come for so many of these, we sleep for as long as nothing comes.
 const QUIET: u32 = 10;
 
-/// Drains the ring until the other end of `stop` is closed and the ring is empty. The batches go to `records`; what the session
-/// has to act on goes to `events`.
+/// Drains the ring until the other end of `stop` is closed and the ring is empty.
 ///
 /// # Errors
 /// When the ring cannot be mapped or polled.
-pub(crate) fn run(
-    ring: &Ring,
-    stop: &PipeReader,
-    records: &SyncSender<Vec<u8>>,
-    events: &Sender<Event>,
-) -> Result<(), Error> {
+pub(crate) fn run(ring: &Ring, stop: &PipeReader, mut outlet: Outlet) -> Result<(), Error> {
     let cannot_read = |source| Error::System { what: "read the ring", source };
     let cannot_wait = Error::system("wait for the ring");
     let size = ring.map.max_entries() as usize;
@@ -46,7 +42,6 @@ pub(crate) fn run(
     let wake_ups = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, from_ring);
     waiting.add(&ring.map, wake_ups).map_err(cannot_wait)?;
     waiting.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, from_stop)).map_err(cannot_wait)?;
-    let mut batch = Vec::with_capacity(FULL);
     let mut quiet = 0;
     loop {
         let (what, mut timeout) = match quiet {
@@ -56,8 +51,8 @@ pub(crate) fn run(
         ring.ask(what).map_err(Error::Load)?;
         if what == WakeFor::Any {
             // What came before that wakes nobody. Otherwise it waits for more, so that batches are large.
-            take(&mut buffer, &mut batch, records, events).map_err(cannot_read)?;
-            if !batch.is_empty() {
+            buffer.consume(|record| outlet.append(record)).map_err(cannot_read)?;
+            if !outlet.batch.is_empty() {
                 timeout = EpollTimeout::ZERO;
             }
         }
@@ -67,57 +62,61 @@ pub(crate) fn run(
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(cannot_wait(errno)),
         };
-        take(&mut buffer, &mut batch, records, events).map_err(cannot_read)?;
-        quiet = if batch.is_empty() { (quiet + 1).min(QUIET) } else { 0 };
-        hand_over(&mut batch, records);
+        buffer.consume(|record| outlet.append(record)).map_err(cannot_read)?;
+        quiet = if outlet.batch.is_empty() { (quiet + 1).min(QUIET) } else { 0 };
+        outlet.hand_over();
         if ready[..count].iter().any(|event| event.data() == from_stop) {
             return Ok(());
         }
     }
 }
 
-/// Takes what is in the ring, and hands over what is full.
-fn take(
-    buffer: &mut RingBuffer,
-    batch: &mut Vec<u8>,
-    records: &SyncSender<Vec<u8>>,
-    events: &Sender<Event>,
-) -> std::io::Result<()> {
-    buffer.consume(|record| {
-        append(batch, record, events);
-        if batch.len() >= BATCH {
-            hand_over(batch, records);
-        }
-    })
+/// Where records go: in batches to the recorder, and what the session has to act on to the session.
+pub(crate) struct Outlet {
+    batch: Vec<u8>,
+    batches: Batches,
+    courtesy: Courtesy,
+    events: Sender<Event>,
 }
 
-/// Waits while the recorder is behind: the ring then fills, and what it cannot take is counted.
-fn hand_over(batch: &mut Vec<u8>, records: &SyncSender<Vec<u8>>) {
-    if !batch.is_empty() {
-        // A recorder that has failed takes nothing more, and has said so.
-        let _ = records.send(std::mem::replace(batch, Vec::with_capacity(FULL)));
+impl Outlet {
+    pub(crate) fn new(batches: Batches, courtesy: Courtesy, events: Sender<Event>) -> Self {
+        Outlet { batch: Vec::with_capacity(FULL), batches, courtesy, events }
     }
-}
 
-/// Keeps as much of a reservation as its record is long.
-fn append(batch: &mut Vec<u8>, reserved: &[u8], events: &Sender<Event>) {
-    let Ok((header, _)) = Header::ref_from_prefix(reserved) else { return };
-    let len = header.len.get() as usize;
-    let Some(record) = reserved.get(..len) else { return };
-    let start = batch.len();
-    batch.extend_from_slice(record);
-    batch.resize(start + padded_len(len), 0);
-    // A session that has ended acts on nothing more.
-    let _ = match header.kind.get() {
-        kind::EXEC => events.send(Event::Exec(header.tgid.get())),
-        kind::EXIT => events.send(Event::Exit(header.tgid.get())),
-        kind::ADOPT => events.send(Event::Adopt(header.tgid.get())),
-        kind::MAP => match (Record { header, bytes: record }).body() {
-            Ok(Body::Map { path, .. }) => {
-                events.send(Event::Map(header.tgid.get(), OsStr::from_bytes(path).to_owned().into()))
-            }
-            _ => Ok(()),
-        },
-        _ => Ok(()),
-    };
+    /// Hands over what there is, and sees how the recorder gets on.
+    fn hand_over(&mut self) {
+        self.courtesy.look();
+        if !self.batch.is_empty() {
+            self.batches.send(std::mem::replace(&mut self.batch, Vec::with_capacity(FULL)));
+        }
+    }
+
+    /// Keeps as much of a reservation as its record is long.
+    fn append(&mut self, reserved: &[u8]) {
+        let Ok((header, _)) = Header::ref_from_prefix(reserved) else { return };
+        let len = header.len.get() as usize;
+        let Some(record) = reserved.get(..len) else { return };
+        let start = self.batch.len();
+        self.batch.extend_from_slice(record);
+        self.batch.resize(start + padded_len(len), 0);
+        let tgid = header.tgid.get();
+        let event = match header.kind.get() {
+            kind::EXEC => Some(Event::Exec(tgid)),
+            kind::EXIT => Some(Event::Exit(tgid)),
+            kind::ADOPT => Some(Event::Adopt(tgid)),
+            kind::MAP => match (Record { header, bytes: record }).body() {
+                Ok(Body::Map { path, .. }) => Some(Event::Map(tgid, OsStr::from_bytes(path).to_owned().into())),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(event) = event {
+            // A session that has ended acts on nothing more.
+            let _ = self.events.send(event);
+        }
+        if self.batch.len() >= BATCH {
+            self.hand_over();
+        }
+    }
 }

@@ -188,14 +188,21 @@ impl Kernel<'_> {
         }
     }
 
-    /// The ring and the drop counters, for the other threads.
+    /// The ring, for the thread that drains it.
     ///
     /// # Errors
     /// When the system refuses another descriptor.
-    pub(crate) fn maps(&self) -> Result<(Ring, Drops), Error> {
+    pub(crate) fn ring(&self) -> Result<Ring, Error> {
         let handle = |map| MapHandle::try_from(map).map_err(Error::Load);
-        let ring = Ring { map: handle(&self.skel.maps.ring)?, waiting: handle(&self.skel.maps.waiting)? };
-        Ok((ring, Drops { map: handle(&self.skel.maps.drops)? }))
+        Ok(Ring { map: handle(&self.skel.maps.ring)?, waiting: handle(&self.skel.maps.waiting)? })
+    }
+
+    /// The drop counters, for other threads.
+    ///
+    /// # Errors
+    /// When the system refuses another descriptor.
+    pub(crate) fn drops(&self) -> Result<Drops, Error> {
+        Ok(Drops { map: MapHandle::try_from(&self.skel.maps.drops).map_err(Error::Load)? })
     }
 }
 

@@ -1,30 +1,31 @@
-//! Whether the recorder keeps up: one that works most of the time is near its limit, or would be if it had fewer CPUs, and
-//! should rather write more than lose anything.
+//! Whether the recorder keeps up: one that finds more to do whenever it is done should rather write more than lose anything.
 
 use std::time::Duration;
 
-/// Work and waiting are compared over this time.
+/// Turns are looked at over this time.
 const WINDOW: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    waited: Duration,
-    worked: Duration,
+    all: Duration,
+    behind: Duration,
     hurried: bool,
 }
 
 impl Pace {
-    /// Adds the time of one turn.
-    pub(crate) fn add(&mut self, waited: Duration, worked: Duration) {
-        self.waited += waited;
-        self.worked += worked;
-        if self.waited + self.worked >= WINDOW {
-            self.hurried = self.worked > self.waited;
-            (self.waited, self.worked) = (Duration::ZERO, Duration::ZERO);
+    /// Adds a turn, and whether more had come by its end.
+    pub(crate) fn add(&mut self, took: Duration, behind: bool) {
+        self.all += took;
+        if behind {
+            self.behind += took;
+        }
+        if self.all >= WINDOW {
+            self.hurried = self.behind * 2 > self.all;
+            (self.all, self.behind) = (Duration::ZERO, Duration::ZERO);
         }
     }
 
-    /// Whether it worked for more than half of the time.
+    /// Whether it was behind for more than half of the time.
     pub(crate) fn hurried(&self) -> bool {
         self.hurried
     }
@@ -35,16 +36,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorder_that_works_most_of_the_time_is_in_a_hurry_until_it_waits_again() {
+    fn a_recorder_that_is_behind_most_of_the_time_is_in_a_hurry_until_it_waits_again() {
         let (some, more) = (WINDOW / 8, WINDOW / 4);
         let mut pace = Pace::default();
-        pace.add(some, more);
+        pace.add(more, true);
         assert!(!pace.hurried(), "a short burst says nothing");
-        pace.add(some, more);
-        pace.add(some, more);
+        pace.add(more, true);
+        pace.add(some, false);
+        pace.add(more + some, true);
         assert!(pace.hurried());
         for _ in 0..3 {
-            pace.add(more, some);
+            pace.add(some, true);
+            pace.add(more, false);
         }
         assert!(!pace.hurried());
     }

@@ -1,8 +1,8 @@
 //! Compresses and writes. Runs on a thread of its own, so that neither a slow disk nor the compressor holds up the ring.
 
 use crate::Error;
+use crate::batches::Queue;
 use crate::clock;
-use crate::courtesy::{self, Courtesy};
 use crate::kernel::Drops;
 use crate::output::Output;
 use crate::pace::Pace;
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// A flush at least after this many bytes of records, or this time: what a crash can cost.
@@ -115,19 +115,11 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Error::Write`], with the size of what is safe.
-    pub(crate) fn run(mut self, batches: &Receiver<Vec<u8>>) -> Result<Written, Error> {
-        let mut courtesy = Courtesy::new(Instant::now());
+    pub(crate) fn run(mut self, mut batches: Queue) -> Result<Written, Error> {
+        batches.begin();
         loop {
             let asked = Instant::now();
-            if courtesy.is_due(asked) {
-                let lost = self.drops.read().iter().map(|counter| counter.records.get()).sum();
-                if let Some(yes) = courtesy.look(asked, courtesy::cpu_time(), lost) {
-                    courtesy::stand_back(yes);
-                }
-            }
-            let received = batches.recv_timeout(PIECE_TIME.saturating_sub(self.flushed.elapsed()));
-            let waited = asked.elapsed();
-            match received {
+            match batches.next(PIECE_TIME.saturating_sub(self.flushed.elapsed())) {
                 Ok(batch) => self.keep(&batch)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
@@ -138,7 +130,7 @@ impl Recorder {
                     self.rotate()?;
                 }
             }
-            self.pace.add(waited, asked.elapsed().saturating_sub(waited));
+            self.pace.add(asked.elapsed(), batches.is_behind());
         }
     }
 

@@ -1,8 +1,10 @@
 //! One recording from start to end: what is set up in which order, what is waited for, and how it is taken down.
 
-use crate::drain;
+use crate::batches::{self, Batches};
+use crate::courtesy::Courtesy;
+use crate::drain::{self, Outlet};
 use crate::error::Error;
-use crate::kernel::{self, Kernel, Ring, Settings};
+use crate::kernel::{self, Drops, Kernel, Ring, Settings};
 use crate::metrics::{self, Sampler};
 use crate::output::Output;
 use crate::prober::{Prober, note_record};
@@ -20,7 +22,7 @@ use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,9 +46,6 @@ pub(crate) enum Event {
     /// The recorder could not write, or the ring could not be read.
     Failed,
 }
-
-/// Batches on their way to the recorder: with their size, the memory that a slow disk can take.
-const QUEUED_BATCHES: usize = 8;
 
 /// Generations of processes that are recorded from the start; the kernel side counts its own from 1.
 const FIRST_GENERATION: u64 = 1 << 63;
@@ -90,15 +89,15 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
 
     memory::forget_start();
     let started = Instant::now();
-    let (ring, drops) = kernel.maps()?;
+    let ring = kernel.ring()?;
     let counters = Arc::<Counters>::default();
     let metadata = metadata::of(options, invoker.as_ref());
     let first = output.open()?;
-    let recorder = Recorder::begin(first, output, metadata, &snapshot, drops, counters.clone())?;
+    let recorder = Recorder::begin(first, output, metadata, &snapshot, kernel.drops()?, counters.clone())?;
     privilege::drop_unneeded(kernel.attach, options.rotates())?;
     let (events, inbox) = channel();
     signals::forward(&signals, events.clone())?;
-    let threads = Threads::start(recorder, ring, &events)?;
+    let threads = Threads::start(recorder, ring, kernel.drops()?, &events)?;
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();
     prober.warm_up = Some(warm_up);
@@ -258,7 +257,7 @@ struct Session<'a, 'obj> {
     sampler: Sampler,
     inbox: Receiver<Event>,
     queue: Queue,
-    batches: &'a SyncSender<Vec<u8>>,
+    batches: &'a Batches,
     counters: &'a Counters,
     progress: &'a mut dyn FnMut(&Progress),
     started: Instant,
@@ -343,8 +342,7 @@ impl Session<'_, '_> {
 
     /// Puts a record of the capturer's own into the file.
     fn tell(&self, record: Vec<u8>) {
-        // A recorder that has failed has said why.
-        let _ = self.batches.send(record);
+        self.batches.send(record);
     }
 }
 
@@ -371,7 +369,7 @@ fn wait_for_command(inbox: &Receiver<Event>) {
 
 /// The threads that drain the ring and write the file.
 struct Threads {
-    batches: SyncSender<Vec<u8>>,
+    batches: Batches,
     /// Closed to end it.
     stop: PipeWriter,
     drain: JoinHandle<Result<(), Error>>,
@@ -379,16 +377,19 @@ struct Threads {
 }
 
 impl Threads {
-    fn start(recorder: Recorder, ring: Ring, events: &Sender<Event>) -> Result<Threads, Error> {
-        let (batches, queue) = sync_channel(QUEUED_BATCHES);
+    fn start(recorder: Recorder, ring: Ring, drops: Drops, events: &Sender<Event>) -> Result<Threads, Error> {
+        let (batches, queue) = batches::queue();
         let (stopped, stop) = std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source })?;
+        let courtesy = Courtesy::new(batches.backlog.clone(), drops);
+        let outlet = Outlet::new(batches.clone(), courtesy, events.clone());
+        let failed = |events: &Sender<Event>| drop(events.send(Event::Failed));
         let drain = thread::spawn({
-            let (batches, events) = (batches.clone(), events.clone());
-            move || drain::run(&ring, &stopped, &batches, &events).inspect_err(|_| drop(events.send(Event::Failed)))
+            let events = events.clone();
+            move || drain::run(&ring, &stopped, outlet).inspect_err(|_| failed(&events))
         });
         let recorder = thread::spawn({
             let events = events.clone();
-            move || recorder.run(&queue).inspect_err(|_| drop(events.send(Event::Failed)))
+            move || recorder.run(queue).inspect_err(|_| failed(&events))
         });
         Ok(Threads { batches, stop, drain, recorder })
     }
