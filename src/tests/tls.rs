@@ -136,12 +136,12 @@ server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_port, flush=True)
 server.serve_forever()"#;
 
-/// Records this version of uv, a stripped Rust program, while it asks for a package that is not there. Its TLS is seen as that of
-/// `library`. The server's context has these settings.
-fn rust_program_is_seen(version: &str, library: &str, settings: &str) {
+/// Records this stripped Rust program of the Python registry while it asks for a package that is not there. Its TLS is seen as that
+/// of `library`. The server's context has these settings.
+fn rust_program_is_seen(uv: &str, library: &str, settings: &str) {
     let Some(folder) = support::folder() else { return };
     let script = format!(
-        "pip download -q --no-deps --disable-pip-version-check uv=={version} && python3 -m zipfile -e uv-*.whl . &&
+        "pip download -q --no-deps --disable-pip-version-check {uv} && python3 -m zipfile -e uv-*.whl . &&
         mv uv-*.data/scripts/uv program && chmod +x program"
     );
     assert!(Command::new("sh").args(["-ec", &script]).current_dir(&folder).status().unwrap().success());
@@ -178,12 +178,12 @@ fn rust_program_is_seen(version: &str, library: &str, settings: &str) {
 
 #[test]
 fn rustls_over_aws_lc_is_seen_below_it() {
-    rust_program_is_seen("0.13.9", "aws-lc", "");
+    rust_program_is_seen("uv==0.13.9", "aws-lc", "");
 }
 
 #[test]
 fn rustls_over_ring_is_seen_below_it() {
-    rust_program_is_seen("0.4.30", "ring", "");
+    rust_program_is_seen("uv==0.4.30", "ring", "");
 }
 
 /// It copies what it has received before it is opened; and TLS 1.2 has other records, those of ChaCha20-Poly1305 the shortest.
@@ -191,5 +191,5 @@ fn rustls_over_ring_is_seen_below_it() {
 fn older_rustls_in_tls_1_2_is_seen_below_it() {
     let settings =
         "context.maximum_version = ssl.TLSVersion.TLSv1_2; context.set_ciphers('ECDHE-ECDSA-CHACHA20-POLY1305')";
-    rust_program_is_seen("0.1.10", "ring", settings);
+    rust_program_is_seen("uv==0.1.10", "ring", settings);
 }
