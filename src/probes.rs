@@ -32,10 +32,10 @@ pub struct Args {
 
 impl Args {
     fn subject(&self) -> Subject {
-        match (&self.subject, self.command.first()) {
-            (_, Some(program)) => Subject::Program(program.clone()),
-            (None, None) => Subject::Machine,
-            (Some(name), None) => match name.to_str().and_then(|name| name.parse().ok()) {
+        match &self.subject {
+            _ if !self.command.is_empty() => Subject::Command(self.command.clone()),
+            None => Subject::Machine,
+            Some(name) => match name.to_str().and_then(|name| name.parse().ok()) {
                 Some(pid) => Subject::Process(pid),
                 None => Subject::Program(name.clone()),
             },

@@ -3,7 +3,7 @@
 use crate::resolver::{self, Binary, ResolveError};
 use crate::{Error, libraries, mentioned, procfs};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ pub enum Subject {
     Process(u32),
     /// A program, by path or by name: the file, the interpreter it names if it is a script, the libraries it is linked with.
     Program(OsString),
+    /// A command, program and arguments: what recording it would look at before it starts.
+    Command(Vec<OsString>),
 }
 
 /// A file that recording would look at.
@@ -46,13 +48,11 @@ pub fn explain(subject: &Subject) -> Result<Vec<Explanation>, Error> {
             if programs.is_empty() && Path::new(name).exists() {
                 programs.push(name.into());
             }
-            if programs.is_empty() {
-                return Err(Error::CommandNotFound { command: name.to_string_lossy().into_owned() });
-            }
-            let programs: Vec<PathBuf> = programs.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
-            let linked: BTreeSet<PathBuf> = programs.iter().flat_map(|program| libraries::linked(program)).collect();
-            let linked = linked.into_iter().filter(|library| !programs.contains(library));
-            programs.iter().cloned().chain(linked).map(|path| (path.clone(), path)).collect()
+            with_libraries(name, programs)?
+        }
+        Subject::Command(command) => {
+            let name = command.first().map(OsString::as_os_str).unwrap_or_default();
+            with_libraries(name, mentioned::programs_of(command))?
         }
     };
     let look = |(path, there): (PathBuf, PathBuf)| {
@@ -60,4 +60,15 @@ pub fn explain(subject: &Subject) -> Result<Vec<Explanation>, Error> {
         Explanation { path, answer }
     };
     Ok(files.into_iter().map(look).collect())
+}
+
+/// Programs that were found for a name, and after them the libraries that they are linked with.
+fn with_libraries(name: &OsStr, programs: Vec<PathBuf>) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+    if programs.is_empty() {
+        return Err(Error::CommandNotFound { command: name.to_string_lossy().into_owned() });
+    }
+    let programs: Vec<PathBuf> = programs.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
+    let linked: BTreeSet<PathBuf> = programs.iter().flat_map(|program| libraries::linked(program)).collect();
+    let linked = linked.into_iter().filter(|library| !programs.contains(library));
+    Ok(programs.iter().cloned().chain(linked).map(|path| (path.clone(), path)).collect())
 }

@@ -399,6 +399,11 @@ fn what_would_be_probed_is_explained() {
     let first: Value = serde_json::from_slice(output.stdout.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(first["path"], std::env::current_exe().unwrap().to_str().unwrap());
     assert_eq!(agentsight(&folder, &["probes", "999999999"]).status.code(), Some(1));
+    // A large program that a script of the command names.
+    std::fs::write(folder.path().join("run.sh"), format!("exec {AGENTSIGHT} --version\n")).unwrap();
+    let output = agentsight(&folder, &["probes", "--json", "--", "sh", "run.sh"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!("\"path\":\"{AGENTSIGHT}\"")), "{text}");
 }
 
 #[test]
