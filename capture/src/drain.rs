@@ -51,8 +51,8 @@ pub(crate) fn run(ring: &Ring, stop: &PipeReader, mut outlet: Outlet) -> Result<
         ring.ask(what).map_err(Error::Load)?;
         if what == WakeFor::Any {
             // What came before that wakes nobody. Otherwise it waits for more, so that batches are large.
-            buffer.consume(|record| outlet.append(record)).map_err(cannot_read)?;
-            if !outlet.batch.is_empty() {
+            let more = buffer.consume(|record| outlet.append(record)).map_err(cannot_read)?;
+            if more || !outlet.batch.is_empty() {
                 timeout = EpollTimeout::ZERO;
             }
         }
@@ -62,10 +62,10 @@ pub(crate) fn run(ring: &Ring, stop: &PipeReader, mut outlet: Outlet) -> Result<
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(cannot_wait(errno)),
         };
-        buffer.consume(|record| outlet.append(record)).map_err(cannot_read)?;
+        let more = buffer.consume(|record| outlet.append(record)).map_err(cannot_read)?;
         quiet = if outlet.batch.is_empty() { (quiet + 1).min(QUIET) } else { 0 };
         outlet.hand_over();
-        if ready[..count].iter().any(|event| event.data() == from_stop) {
+        if !more && ready[..count].iter().any(|event| event.data() == from_stop) {
             return Ok(());
         }
     }

@@ -37,11 +37,12 @@ impl RingBuffer {
         Ok(RingBuffer { consumer, producer, page, size })
     }
 
-    /// Shows every record that is there, oldest first, those that come meanwhile too.
+    /// Shows every record that is there, oldest first, those that come meanwhile too. Returns whether there is one more, which is
+    /// still being written: nobody may tell of its end.
     ///
     /// # Errors
     /// When the buffer holds what no producer puts there.
-    pub(crate) fn consume(&mut self, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+    pub(crate) fn consume(&mut self, mut show: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut told = self.consumer.position().load(Ordering::Relaxed);
         let mut position = told;
         loop {
@@ -51,9 +52,9 @@ impl RingBuffer {
                 let at = self.page + (position as usize & (self.size - 1));
                 let length = self.producer.length_at(at).load(Ordering::Acquire);
                 if length & BUSY != 0 {
-                    // Whoever fills it says so at its end; what comes after it waits.
+                    // What comes after it waits for it.
                     self.consumer.position().store(position, Ordering::Release);
-                    return Ok(());
+                    return Ok(true);
                 }
                 let bytes = (length & !DISCARDED) as usize;
                 if length & DISCARDED == 0 {
@@ -69,7 +70,7 @@ impl RingBuffer {
             self.consumer.position().store(position, Ordering::Release);
             told = position;
             if self.producer.position().load(Ordering::Acquire) == end {
-                return Ok(());
+                return Ok(false);
             }
         }
     }
