@@ -228,3 +228,34 @@ print(sum(len(talk(bytes(1_000_000))) for i in range(30)), flush=True); sys.stdi
         query(&folder, "SELECT sum(captured_len) AS n FROM tls_data WHERE direction = 'received'")[0]["n"].as_i64();
     assert_eq!(there + received.unwrap_or(0) + lost, 60_000_000, "both ends were recorded");
 }
+
+/// Scheduling policies of a process's threads (proc_pid_stat(5)).
+fn policies(pid: u32) -> Vec<i32> {
+    let policy = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(38)?.parse().ok()
+    };
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().filter_map(policy).collect()
+}
+
+#[test]
+fn what_compresses_and_writes_stands_behind_other_programs_while_it_keeps_up() {
+    let Some(folder) = folder() else { return };
+    let mut capturer = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args(["capture", "-o", "run.asc", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdin = capturer.stdin.take().unwrap();
+    const SCHED_IDLE: i32 = 5;
+    // One thread does, and what drains the ring and attaches probes does not.
+    while policies(capturer.id()).iter().filter(|policy| **policy == SCHED_IDLE).count() != 1 {
+        assert!(capturer.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    drop(stdin);
+    assert!(capturer.wait().unwrap().success());
+}
