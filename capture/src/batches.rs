@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// So many batches wait at most: with their size, the memory that a slow disk can take.
 const MOST: usize = 8;
-/// With so many waiting the recorder is behind. Two may come at once: a full one and the rest.
-pub(crate) const MANY: u64 = 3;
+/// With so many bytes waiting the recorder is behind.
+pub(crate) const MANY: u64 = 3 << 20;
 
 /// Where batches are put in.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(crate) struct Queue {
 /// How far the recorder is behind, for other threads to look at.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// Batches that were put in, and those that were taken out and dealt with.
+    /// Bytes that were put in, and those that were taken out and dealt with.
     sent: AtomicU64,
     done: AtomicU64,
     /// The recorder's thread; 0 until it has begun.
@@ -43,7 +43,7 @@ pub(crate) fn queue() -> (Batches, Queue) {
 impl Batches {
     /// Waits while the recorder is far behind: the ring then fills, and what it cannot take is counted.
     pub(crate) fn send(&self, batch: Vec<u8>) {
-        self.backlog.sent.fetch_add(1, Ordering::Relaxed);
+        self.backlog.sent.fetch_add(batch.len() as u64, Ordering::Relaxed);
         // A recorder that has failed takes nothing more, and has said so.
         let _ = self.channel.send(batch);
     }
@@ -62,23 +62,23 @@ impl Queue {
     pub(crate) fn next(&mut self, timeout: Duration) -> Result<Vec<u8>, RecvTimeoutError> {
         self.backlog.done.store(self.taken, Ordering::Relaxed);
         let batch = self.channel.recv_timeout(timeout)?;
-        self.taken += 1;
+        self.taken += batch.len() as u64;
         Ok(batch)
     }
 
-    /// Whether many batches have come meanwhile.
+    /// Whether much has come meanwhile.
     pub(crate) fn is_behind(&self) -> bool {
         self.backlog.sent.load(Ordering::Relaxed) >= self.taken + MANY
     }
 }
 
 impl Backlog {
-    /// Batches that have been dealt with.
+    /// Bytes that have been dealt with.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Batches that have not, the one that is at work among them.
+    /// Bytes that have not, those that are at work among them.
     pub(crate) fn waiting(&self) -> u64 {
         self.sent.load(Ordering::Relaxed).saturating_sub(self.done())
     }

@@ -9,7 +9,7 @@ use crate::privilege;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// With [`MANY`] batches waiting, or one for so long, it is behind.
+/// With [`MANY`] bytes waiting, or any for so long, it is behind.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// While it competes, it is looked at so often whether records are lost.
 const WINDOW: Duration = Duration::from_millis(50);
@@ -105,7 +105,7 @@ fn next(before: Seen, now: Seen) -> Place {
     }
 }
 
-/// How many batches had been dealt with, and since when it is so many.
+/// How many bytes had been dealt with, and since when it is so many.
 struct Progress {
     done: u64,
     since: Instant,
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn it_stands_aside_where_it_works_and_loses_all_the_same() {
-        let before = Seen { at: Instant::now(), waiting: 5, cpu_time: Duration::ZERO, lost: 1 };
+        let before = Seen { at: Instant::now(), waiting: MANY, cpu_time: Duration::ZERO, lost: 1 };
         let now = Seen { at: before.at + WINDOW, cpu_time: WINDOW, ..before };
         assert_eq!(next(before, now), Place::Among(now), "nothing is lost");
         let starved = Seen { cpu_time: WINDOW / 4, lost: 2, ..now };

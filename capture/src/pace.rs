@@ -13,11 +13,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Adds a turn, and whether more had come by its end.
-    pub(crate) fn add(&mut self, took: Duration, behind: bool) {
-        self.all += took;
+    /// Adds a turn, and whether much more had come by its end.
+    pub(crate) fn add(&mut self, waited: Duration, worked: Duration, behind: bool) {
+        self.all += waited + worked;
         if behind {
-            self.behind += took;
+            self.behind += worked;
         }
         if self.all >= WINDOW {
             self.hurried = self.behind * 2 > self.all;
@@ -25,7 +25,7 @@ impl Pace {
         }
     }
 
-    /// Whether it was behind for more than half of the time.
+    /// Whether it worked, and was behind, for more than half of the time.
     pub(crate) fn hurried(&self) -> bool {
         self.hurried
     }
@@ -37,18 +37,18 @@ mod tests {
 
     #[test]
     fn a_recorder_that_is_behind_most_of_the_time_is_in_a_hurry_until_it_waits_again() {
-        let (some, more) = (WINDOW / 8, WINDOW / 4);
+        let (none, some, more) = (Duration::ZERO, WINDOW / 8, WINDOW / 4);
         let mut pace = Pace::default();
-        pace.add(more, true);
+        pace.add(none, more, true);
         assert!(!pace.hurried(), "a short burst says nothing");
-        pace.add(more, true);
-        pace.add(some, false);
-        pace.add(more + some, true);
+        pace.add(some, more, true);
+        pace.add(some, more, true);
         assert!(pace.hurried());
-        for _ in 0..3 {
-            pace.add(some, true);
-            pace.add(more, false);
+        for _ in 0..2 {
+            pace.add(more, more, true);
         }
+        assert!(!pace.hurried(), "it waited for as long as it worked");
+        pace.add(none, 4 * more, false);
         assert!(!pace.hurried());
     }
 }

@@ -119,7 +119,9 @@ impl Recorder {
         batches.begin();
         loop {
             let asked = Instant::now();
-            match batches.next(PIECE_TIME.saturating_sub(self.flushed.elapsed())) {
+            let next = batches.next(PIECE_TIME.saturating_sub(self.flushed.elapsed()));
+            let waited = asked.elapsed();
+            match next {
                 Ok(batch) => self.keep(&batch)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
@@ -130,7 +132,7 @@ impl Recorder {
                     self.rotate()?;
                 }
             }
-            self.pace.add(asked.elapsed(), batches.is_behind());
+            self.pace.add(waited, asked.elapsed().saturating_sub(waited), batches.is_behind());
         }
     }
 
