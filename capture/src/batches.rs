@@ -30,7 +30,7 @@ pub(crate) struct Backlog {
     /// Bytes that were put in, and those that were taken out and dealt with.
     sent: AtomicU64,
     done: AtomicU64,
-    /// The recorder's thread; 0 until it has begun.
+    /// The recorder's thread; 0 until it has begun, and after its end.
     thread: AtomicI32,
 }
 
@@ -72,6 +72,13 @@ impl Queue {
     }
 }
 
+impl Drop for Queue {
+    /// The thread ends, and its number may become somebody else's.
+    fn drop(&mut self) {
+        self.backlog.thread.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Backlog {
     /// Bytes that have been dealt with.
     pub(crate) fn done(&self) -> u64 {
@@ -83,7 +90,7 @@ impl Backlog {
         self.sent.load(Ordering::Relaxed).saturating_sub(self.done())
     }
 
-    /// The recorder's thread, once it has begun.
+    /// The recorder's thread, while there is one.
     pub(crate) fn thread(&self) -> Option<i32> {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }

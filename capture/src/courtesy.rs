@@ -66,7 +66,7 @@ impl Courtesy {
             Place::Aside(since) if now.duration_since(since) >= STAND_ASIDE => Place::Among(self.seen(now)),
             place => place,
         };
-        self.tell();
+        self.tell(!matches!(self.place, Place::Among(_)));
     }
 
     fn seen(&self, at: Instant) -> Seen {
@@ -76,8 +76,7 @@ impl Courtesy {
     }
 
     /// The scheduler counts a CPU on which such a thread runs as free, which a low priority does not bring about.
-    fn tell(&mut self) {
-        let behind = !matches!(self.place, Place::Among(_));
+    fn tell(&mut self, behind: bool) {
         let Some(thread) = self.backlog.thread().filter(|_| self.may && self.told != Some(behind)) else { return };
         let policy = if behind { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
         // SAFETY: the parameters live through the call.
@@ -89,8 +88,7 @@ impl Courtesy {
 impl Drop for Courtesy {
     /// At the end somebody waits for the file.
     fn drop(&mut self) {
-        self.place = Place::Among(self.seen(Instant::now()));
-        self.tell();
+        self.tell(false);
     }
 }
 

@@ -58,7 +58,7 @@ impl RingBuffer {
                 }
                 let bytes = (length & !DISCARDED) as usize;
                 if length & DISCARDED == 0 {
-                    let record = self.producer.bytes().get(at + HEADER..at + HEADER + bytes);
+                    let record = self.producer.record(at + HEADER, bytes);
                     show(record.ok_or_else(|| io::Error::other(format!("the ring holds a record of {bytes} bytes")))?);
                 }
                 position += (HEADER + bytes).next_multiple_of(HEADER) as u64;
@@ -111,10 +111,12 @@ impl Mapping {
         unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) }
     }
 
-    /// All of it. Only what stands between the two positions and is not busy may be read: no producer writes there.
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: it is mapped as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    /// A record whose producer has ended: until the consumer's position is behind it nobody writes there. `None` where it is not in
+    /// the mapping.
+    fn record(&self, at: usize, len: usize) -> Option<&[u8]> {
+        (at.checked_add(len)? <= self.len).then_some(())?;
+        // SAFETY: within the mapping.
+        Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at), len) })
     }
 }
 

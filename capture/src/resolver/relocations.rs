@@ -82,32 +82,13 @@ mod tests {
         let [relr, relr_size] = [DT_RELR, DT_RELRSZ].map(u64::from);
         let [rela, rela_size] = [elf::DT_RELA, elf::DT_RELASZ].map(u64::from);
         // Pointers; the packed table: the first, and the second and the last of those behind it; a listed one; where these are.
-        let words = [
-            0x10,
-            0x20,
-            0x30,
-            0x40,
-            BASE,
-            0b1011,
-            0x50,
-            u64::from(elf::R_X86_64_RELATIVE),
-            0x60,
-            relr,
-            BASE + 4 * WORD,
-            relr_size,
-            2 * WORD,
-            rela,
-            BASE + 6 * WORD,
-            rela_size,
-            RELOCATION,
-        ];
+        let mut words = vec![0x10, 0x20, 0x30, 0x40, BASE, 0b1011, 0x50, u64::from(elf::R_X86_64_RELATIVE), 0x60];
+        words.extend([relr, BASE + 4 * WORD, relr_size, 2 * WORD, rela, BASE + 6 * WORD, rela_size, RELOCATION]);
         let packed = [(0, 0x10), (WORD, 0x20), (3 * WORD, 0x40)];
-        let words: Vec<u64> = words.into();
         assert_eq!(shown(&words[..13], 9).unwrap(), packed);
-        let mut both = words.clone();
-        both[6] += BASE;
-        assert_eq!(shown(&both, 9).unwrap(), [&[(0x50, 0x60)], &packed[..]].concat());
         assert_eq!(shown(&words[..9], 9), None);
+        words[6] += BASE;
+        assert_eq!(shown(&words, 9).unwrap(), [&[(0x50, 0x60)], &packed[..]].concat());
     }
 
     #[test]
