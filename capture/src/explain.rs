@@ -39,7 +39,8 @@ pub fn explain(subject: &Subject) -> Result<Vec<Explanation>, Error> {
             procfs::check(*pid)?;
             let executable = PathBuf::from(format!("/proc/{pid}/exe"));
             let name = std::fs::read_link(&executable).unwrap_or_else(|_| executable.clone());
-            let mapped = procfs::mapped(*pid).into_iter().map(|(path, name)| (name, path));
+            let name = procfs::without_deleted(&name);
+            let mapped = procfs::mapped(*pid).into_iter().map(|mapped| (mapped.name, mapped.file));
             let libraries: Vec<_> = mapped.filter(|(library, _)| *library != name).collect();
             std::iter::once((name, executable)).chain(libraries).collect()
         }

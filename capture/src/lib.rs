@@ -7,6 +7,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod attached;
 mod batches;
 mod clock;
 mod command;

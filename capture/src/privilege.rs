@@ -9,6 +9,8 @@ use caps::{CapSet, Capability, CapsHashSet};
 pub(crate) const LOAD: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 /// What is behind /proc/PID of somebody else's process.
 pub(crate) const LOOK: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+/// What a process has mapped, though its name is gone or means another file by now.
+pub(crate) const MAPPED: Capability = Capability::CAP_CHECKPOINT_RESTORE;
 /// In place of [`LOAD`]; where a probe is a perf event, that takes it too.
 pub(crate) const ADMIN: Capability = Capability::CAP_SYS_ADMIN;
 /// To come back after others went first. Whoever has not got it competes for the CPU all the time.
@@ -44,7 +46,7 @@ pub(crate) fn drop_unneeded(attach: Attach, rotates: bool) -> Result<(), Error> 
 
 fn needed(attach: Attach, rotates: bool) -> Vec<Capability> {
     let mut needed = [LOAD, LOOK].concat();
-    needed.push(RETURN);
+    needed.extend([MAPPED, RETURN]);
     if attach == Attach::Perf {
         needed.push(ADMIN);
     }

@@ -1,14 +1,14 @@
 //! Attaches probes to binaries: to each file once, whatever names and processes it has.
 
+use crate::attached::{self, Attached, FileId, Stamp};
 use crate::kernel::{Attach, Kernel};
 use crate::procfs;
 use crate::resolver::{self, Binary, Site};
 use crate::warmup::WarmUp;
 use agentsight_formats::record::{self, Json, kind};
 use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
-use std::collections::HashSet;
-use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ const ANY_PROCESS: i32 = -1;
 /// Holds the probes; they are detached when it is dropped.
 #[derive(Default)]
 pub(crate) struct Prober {
-    /// Device and inode of every file that was looked at.
-    seen: HashSet<(u64, u64)>,
-    pub links: Vec<Link>,
+    /// Every file that was looked at, as it was then.
+    seen: HashMap<FileId, Stamp>,
+    pub attached: Attached,
     /// Files with probes.
     pub probed: Vec<PathBuf>,
     /// What could not be probed, one line each.
@@ -33,7 +33,7 @@ pub(crate) struct Prober {
 
 impl Prober {
     pub(crate) fn new() -> Self {
-        Prober { cache: cache_folder(), ..Prober::default() }
+        Prober { attached: Attached::new(), cache: cache_folder(), ..Prober::default() }
     }
 
     /// Looks at a file; if it has TLS functions, attaches to them and returns the record that says so.
@@ -41,9 +41,19 @@ impl Prober {
     /// `path` is where this process can open the file, `name` how it is called in the capture. A file that was seen before
     /// costs a stat.
     pub(crate) fn probe(&mut self, kernel: &Kernel<'_>, path: &Path, name: &Path) -> Option<Vec<u8>> {
-        let file = File::open(path).ok()?;
+        self.probe_file(kernel, File::open(path).ok()?, name)
+    }
+
+    /// Looks again at a file that was written to, if it is not what it was.
+    pub(crate) fn probe_again(&mut self, kernel: &Kernel<'_>, file: File, name: &Path) -> Option<Vec<u8>> {
+        self.seen.remove(&id_of(&file.metadata().ok()?));
+        self.probe_file(kernel, file, name)
+    }
+
+    fn probe_file(&mut self, kernel: &Kernel<'_>, file: File, name: &Path) -> Option<Vec<u8>> {
         let metadata = file.metadata().ok()?;
-        if !metadata.is_file() || !self.seen.insert((metadata.dev(), metadata.ino())) {
+        let (id, stamp) = (id_of(&metadata), Stamp::of(&metadata));
+        if !metadata.is_file() || self.seen.insert(id, stamp) == Some(stamp) || self.attached.still_fits(id, &stamp) {
             return None;
         }
         if let Some(warm_up) = &self.warm_up {
@@ -56,11 +66,18 @@ impl Prober {
         };
         let binary = binary.ok().filter(|binary| binary.sites().next().is_some())?;
         let sites: Vec<&Site> = binary.sites().collect();
-        // The file itself: its name may mean another one by now, and a process that has ended has no /proc/PID/exe.
-        let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        match attach(kernel, &opened, &sites) {
+        let watched = self.attached.watch(file).ok()?;
+        if watched.stamp != stamp {
+            // It was written to while it was read: when it is executed, it is looked at again.
+            self.seen.remove(&id);
+            return None;
+        }
+        match attach(kernel, &attached::path_of(&watched.file), &sites) {
             Ok(links) => {
-                self.links.extend(links);
+                if !self.attached.keep(id, name, watched, links) {
+                    self.seen.remove(&id);
+                    return None;
+                }
                 self.probed.push(name.to_owned());
                 Some(probe_record(name, &binary, kernel.attach))
             }
@@ -85,16 +102,22 @@ impl Prober {
     /// Looks at a file that a process has mapped; `path` is the process's own.
     pub(crate) fn probe_library(&mut self, kernel: &Kernel<'_>, pid: u32, path: &Path) -> Option<Vec<u8>> {
         let inside = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").ok()?);
+        // It is mapped, and may have no name any more: some remove what they have unpacked as soon as it is loaded.
+        let mapped = || procfs::mapped(pid).into_iter().find(|mapped| mapped.name == path);
+        let file = File::open(inside).or_else(|error| File::open(mapped().ok_or(error)?.file));
         // A process that has ended leaves its files.
-        let there = if inside.exists() { inside } else { path.to_owned() };
-        self.probe(kernel, &there, path)
+        self.probe_file(kernel, file.or_else(|_| File::open(path)).ok()?, path)
     }
 
     /// Looks at everything that a running process has mapped.
     pub(crate) fn probe_mapped(&mut self, kernel: &Kernel<'_>, pid: u32) -> Vec<u8> {
-        let found = procfs::mapped(pid).into_iter().filter_map(|(path, name)| self.probe(kernel, &path, &name));
+        let found = procfs::mapped(pid).into_iter().filter_map(|mapped| self.probe(kernel, &mapped.file, &mapped.name));
         found.flatten().collect()
     }
+}
+
+fn id_of(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
 }
 
 /// The folder for what can be made again: the system's for root, else the user's.
@@ -107,45 +130,37 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     Some(base.join("agentsight/probes"))
 }
 
+/// Each place gets links of its own: only so can all be taken off at once (see [`Attached`]).
 fn attach(kernel: &Kernel<'_>, path: &Path, sites: &[&Site]) -> libbpf_rs::Result<Vec<Link>> {
     let progs = &kernel.skel.progs;
-    let multi = |program: &libbpf_rs::ProgramMut<'_>, sites: &[&Site], retprobe, session| {
-        if sites.is_empty() {
-            return Ok(None);
-        }
+    let multi = |program: &libbpf_rs::ProgramMut<'_>, site: &Site, retprobe, session| {
         let options = UprobeMultiOpts {
-            offsets: sites.iter().map(|site| site.offset as usize).collect(),
-            cookies: sites.iter().map(|site| site.cookie).collect(),
+            offsets: vec![site.offset as usize],
+            cookies: vec![site.cookie],
             retprobe,
             session,
             ..UprobeMultiOpts::default()
         };
-        program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", options).map(Some)
+        program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", options)
+    };
+    let perf = |program: &libbpf_rs::ProgramMut<'_>, site: &Site, retprobe| {
+        let options = UprobeOpts { cookie: site.cookie, retprobe, ..UprobeOpts::default() };
+        program.attach_uprobe_with_opts(ANY_PROCESS, path, site.offset as usize, options)
     };
     let (returning, entering): (Vec<&Site>, Vec<&Site>) = sites.iter().copied().partition(|site| site.wants_return());
+    // What notes a call at its entry comes after what takes the note at its return: no call is left half seen.
     match kernel.attach {
         Attach::Session => {
-            let links = [
-                multi(&progs.tls_session, &returning, false, true)?,
-                multi(&progs.tls_entry_multi, &entering, false, false)?,
-            ];
-            Ok(links.into_iter().flatten().collect())
+            let both = returning.iter().map(|site| multi(&progs.tls_session, site, false, true));
+            both.chain(entering.iter().map(|site| multi(&progs.tls_entry_multi, site, false, false))).collect()
         }
         Attach::Multi => {
-            let links = [
-                multi(&progs.tls_return_multi, &returning, true, false)?,
-                multi(&progs.tls_entry_multi, sites, false, false)?,
-            ];
-            Ok(links.into_iter().flatten().collect())
+            let returns = returning.iter().map(|site| multi(&progs.tls_return_multi, site, true, false));
+            returns.chain(sites.iter().map(|site| multi(&progs.tls_entry_multi, site, false, false))).collect()
         }
         Attach::Perf => {
-            let perf = |program: &libbpf_rs::ProgramMut<'_>, site: &Site, retprobe| {
-                let options = UprobeOpts { cookie: site.cookie, retprobe, ..UprobeOpts::default() };
-                program.attach_uprobe_with_opts(ANY_PROCESS, path, site.offset as usize, options)
-            };
             let returns = returning.iter().map(|site| perf(&progs.tls_return, site, true));
-            let entries = sites.iter().map(|site| perf(&progs.tls_entry, site, false));
-            returns.chain(entries).collect()
+            returns.chain(sites.iter().map(|site| perf(&progs.tls_entry, site, false))).collect()
         }
     }
 }

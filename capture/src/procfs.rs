@@ -3,6 +3,7 @@
 use crate::Error;
 use agentsight_formats::record::{self, CAPTURER_CPU, Descriptor, Header, Process, kind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -62,15 +63,58 @@ pub(crate) fn trees(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
     found
 }
 
-/// The libraries and the executable that a process has mapped: as paths that this process can open, with the names that the
-/// process has for them.
-pub(crate) fn mapped(pid: u32) -> BTreeMap<PathBuf, PathBuf> {
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let inside = maps
-        .lines()
-        .filter_map(|line| line.split_once('/').map(|(range, path)| (range, format!("/{path}"))))
-        .filter(|(range, _)| range.contains("r-x"));
-    inside.map(|(_, path)| (PathBuf::from(format!("/proc/{pid}/root{path}")), PathBuf::from(path))).collect()
+/// A file that a process has mapped to execute it.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    /// Where this process can open it.
+    pub file: PathBuf,
+    /// How the process calls it, or called it before it was removed.
+    pub name: PathBuf,
+}
+
+/// What /proc says behind the name of a file that has none any more.
+const DELETED: &str = " (deleted)";
+
+/// The name of a file, which may have been removed since.
+pub(crate) fn without_deleted(name: &Path) -> PathBuf {
+    let kept = name.as_os_str().as_bytes();
+    PathBuf::from(OsStr::from_bytes(kept.strip_suffix(DELETED.as_bytes()).unwrap_or(kept)))
+}
+
+/// The libraries and the executable that a process has mapped.
+pub(crate) fn mapped(pid: u32) -> Vec<Mapped> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let lines = maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse).filter(|mapping| mapping.executable);
+    let mut found = BTreeMap::new();
+    for mapping in lines {
+        // The mapping itself leads to the file, whatever its name means by now. That takes CAP_CHECKPOINT_RESTORE.
+        let itself = PathBuf::from(format!("/proc/{pid}/map_files/{}", mapping.range));
+        let named =
+            || PathBuf::from(format!("/proc/{pid}/root")).join(mapping.name.strip_prefix("/").unwrap_or(mapping.name));
+        let file = if itself.metadata().is_ok() { itself } else { named() };
+        found.entry((mapping.inode, mapping.name)).or_insert(Mapped { file, name: without_deleted(mapping.name) });
+    }
+    found.into_values().collect()
+}
+
+/// A line of /proc/PID/maps.
+struct Mapping<'a> {
+    range: &'a str,
+    executable: bool,
+    inode: &'a str,
+    name: &'a Path,
+}
+
+impl Mapping<'_> {
+    /// `None` for memory that is of no file.
+    fn parse(line: &[u8]) -> Option<Mapping<'_>> {
+        let slash = line.iter().position(|byte| *byte == b'/')?;
+        let (numbers, name) = line.split_at_checked(slash)?;
+        let mut fields = std::str::from_utf8(numbers).ok()?.split_ascii_whitespace();
+        let (range, rights) = (fields.next()?, fields.next()?);
+        let inode = fields.nth(2)?;
+        Some(Mapping { range, executable: rights.contains('x'), inode, name: Path::new(OsStr::from_bytes(name)) })
+    }
 }
 
 /// Where cgroup2 is mounted; where that is hidden by another mount it does not count.
@@ -226,6 +270,16 @@ mod tests {
         assert_eq!((stat.ppid, stat.start), (7, 123_450_000_000));
         assert_eq!((stat.user_ticks, stat.system_ticks, stat.threads, stat.rss_pages), (1, 2, 3, 9));
         assert_eq!(&stat.comm[..8], b"a) b (c\0");
+    }
+
+    #[test]
+    fn a_mapping_is_of_a_file_or_of_none() {
+        let line = b"7f01-7f02 r-xp 00002000 fe:01 42         /a folder/lib.so (deleted)";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!((mapping.range, mapping.executable, mapping.inode), ("7f01-7f02", true, "42"));
+        assert_eq!(without_deleted(mapping.name), Path::new("/a folder/lib.so"));
+        assert!(Mapping::parse(b"7f01-7f02 r-xp 00000000 00:00 0      [vdso]").is_none());
+        assert!(Mapping::parse(b"7f01-7f02 rw-p 00000000 00:00 0 ").is_none());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{command, libraries, memory, mentioned, metadata, preflight, privileg
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{PipeWriter, Read};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub(crate) enum Event {
     Exec(u32),
     /// A recorded process mapped a file that it may execute: its path, as the process sees it.
     Map(u32, PathBuf),
+    /// A file that had probes was written to, and its writer is done.
+    Written(File, PathBuf),
     /// A process that was selected by name or by cgroup is recorded from now on.
     Adopt(u32),
     /// A recorded process is gone.
@@ -101,6 +104,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();
     prober.warm_up = Some(warm_up);
+    prober.attached.guard(events.clone());
     let mut session = Session {
         running: targets.pids,
         selects: !settings.comms.is_empty() || !settings.cgroups.is_empty() || options.all,
@@ -138,10 +142,10 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
-    let Session { kernel, prober: Prober { links, probed, warnings, .. }, inbox, .. } = session;
+    let Session { kernel, prober: Prober { attached, probed, warnings, .. }, inbox, .. } = session;
     kernel.forget_targets();
     let written = threads.stop();
-    detach((links, sources, kernel));
+    detach((attached.take(), sources, kernel));
     let written = match written {
         Ok(written) => written,
         Err(error) => {
@@ -243,7 +247,8 @@ impl Queue {
             // The end comes after what was seen before it.
             Event::CommandExit(_) => 3,
             Event::Map(..) => 0,
-            Event::Exec(_) | Event::Adopt(_) | Event::Exit(_) | Event::Signal { .. } | Event::Failed => 1,
+            Event::Exec(_) | Event::Written(..) | Event::Adopt(_) | Event::Exit(_) => 1,
+            Event::Signal { .. } | Event::Failed => 1,
         };
         self.count += 1;
         self.events.insert((urgency, self.count), event);
@@ -306,6 +311,7 @@ impl Session<'_, '_> {
         let record = match event {
             Event::Exec(pid) => self.prober.probe_executable(&self.kernel, pid),
             Event::Map(pid, path) => self.prober.probe_library(&self.kernel, pid, &path),
+            Event::Written(file, name) => self.prober.probe_again(&self.kernel, file, &name),
             Event::Adopt(pid) => {
                 let mut records = Vec::new();
                 if let Err(error) = add_running(&self.kernel, &mut self.prober, [pid].into_iter(), &mut records) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Output, Stdio};
-use support::{AGENTSIGHT, agentsight, folder, kill, query};
+use support::{AGENTSIGHT, agentsight, folder, kill, query, recording};
 use tempfile::TempDir;
 
 /// Records a shell script, and expects its exit status.
@@ -179,18 +179,9 @@ fn a_running_process_is_recorded_by_pid_with_its_future_children() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut recorder = Command::new(AGENTSIGHT)
-        .current_dir(&folder)
-        .args(["capture", "-o", "run.asc", "--pid", &target.id().to_string()])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // The head is there when recording has begun.
+    let mut recorder = recording(&folder, &["--pid", &target.id().to_string()]);
     let mut lines = BufReader::new(target.stdout.take().unwrap());
     let mut stdin = target.stdin.take().unwrap();
-    while !folder.path().join("run.asc").metadata().is_ok_and(|metadata| metadata.len() > 0) {
-        std::thread::yield_now();
-    }
     stdin.write_all(b"hello\n").unwrap();
     let mut line = String::new();
     lines.read_line(&mut line).unwrap();

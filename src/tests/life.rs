@@ -7,77 +7,8 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
-use support::{AGENTSIGHT, certificate, folder, kill, python, query};
-use tempfile::TempDir;
-
-/// Two ends of a TLS connection in one process: `talk(bytes)` sends what the other end reads to the end.
-const TALK: &str = r#"
-import os, socket, ssl, sys, threading
-def pair():
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
-    client = ssl.create_default_context(cafile="cert.pem")
-    listener = socket.create_server(("127.0.0.1", 0)); ends = {}
-    def accept():
-        connection, _ = listener.accept()
-        ends["server"] = server.wrap_socket(connection, server_side=True)
-    thread = threading.Thread(target=accept); thread.start()
-    end = client.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="localhost")
-    thread.join()
-    return end, ends["server"]
-def talk(what):
-    sender, receiver = pair(); sender.sendall(what); sender.shutdown(socket.SHUT_WR)
-    got = b""
-    while more := receiver.recv(65536): got += more
-    return got
-"#;
-
-/// Records a Python program that begins with [`TALK`], and expects that it ends well; returns what it printed.
-#[track_caller]
-fn record(folder: &TempDir, program: &str) -> String {
-    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{program}")).unwrap();
-    record_command(folder, &[&python(), "program.py"])
-}
-
-#[track_caller]
-fn record_command(folder: &TempDir, command: &[&str]) -> String {
-    let args = [&["capture", "-f", "-o", "run.asc", "--"], command].concat();
-    let output = support::agentsight(folder, &args);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(query(folder, "SELECT * FROM drops"), Vec::<Value>::new());
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// What was sent over TLS, one row a process, by the order in which they were seen.
-fn sent(folder: &TempDir) -> Vec<Value> {
-    let sql = "SELECT proc_id, string_agg(text(data), '' ORDER BY seq) AS said FROM tls_data
-        WHERE direction = 'sent' GROUP BY 1 ORDER BY 1";
-    query(folder, sql)
-}
-
-/// A probe on a new file may come after the first of these: a program that speaks over loopback needs no time at all.
-const TALK_LONG: &str = "for i in range(100): talk(b'%s %d' % (sys.argv[1].encode(), i))";
-
-/// What each process sent last.
-fn last_said(folder: &TempDir) -> Vec<Value> {
-    let sql = "SELECT last_value(text(data) ORDER BY seq) AS said FROM tls_data
-        WHERE direction = 'sent' GROUP BY proc_id ORDER BY proc_id";
-    query(folder, sql).into_iter().map(|row| row["said"].clone()).collect()
-}
-
-/// Copies the machine's libssl to where no linker looks by itself; the name it is loaded by stays.
-fn copy_libssl(to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    let find = "import _ssl; print([l.split()[-1] for l in open('/proc/self/maps') if '/libssl' in l][0])";
-    let output = Command::new("python3").args(["-c", find]).output().unwrap();
-    let library = String::from_utf8(output.stdout).unwrap();
-    let library = Path::new(library.trim());
-    let copy = to.join("copy");
-    std::fs::copy(library, &copy).unwrap();
-    // In one step, as a package manager does it: whoever has the old file keeps it.
-    std::fs::rename(copy, to.join(library.file_name().unwrap())).unwrap();
-}
+use support::{AGENTSIGHT, TALK, certificate, folder, kill, python, query, record, record_command, sent};
 
 #[test]
 fn two_processes_that_had_one_pid_are_two() {
@@ -149,30 +80,6 @@ except FileNotFoundError: print("none")"#;
         json!({"parent_proc_id": 1, "exit_code": 127, "command_line": null}),
     ];
     assert_eq!(query(&folder, sql), expected);
-}
-
-#[test]
-fn a_tls_library_that_is_loaded_late_is_probed() {
-    let Some(folder) = certificate() else { return };
-    copy_libssl(&folder.path().join("lib"));
-    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{TALK_LONG}")).unwrap();
-    record_command(&folder, &["sh", "-c", "LD_LIBRARY_PATH=lib exec $0 program.py copy", &python()]);
-    assert_eq!(last_said(&folder), ["copy 99"]);
-}
-
-#[test]
-fn a_library_that_is_replaced_while_recording_is_probed_again() {
-    let Some(folder) = certificate() else { return };
-    let library = folder.path().join("lib");
-    copy_libssl(&library);
-    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{TALK_LONG}")).unwrap();
-    let name = std::fs::read_dir(&library).unwrap().next().unwrap().unwrap().file_name();
-    let name = name.to_string_lossy();
-    let script = format!(
-        "export LD_LIBRARY_PATH=lib; $0 program.py old && cp lib/{name} new && mv new lib/{name} && $0 program.py new"
-    );
-    record_command(&folder, &["sh", "-c", &script, &python()]);
-    assert_eq!(last_said(&folder), ["old 99", "new 99"]);
 }
 
 #[test]

@@ -55,6 +55,7 @@ const volatile u64 max_payload = 0;
  * way through it in each iteration, so that two of these, one in the other, need no bpf_loop, which Linux has since 5.17.
  */
 #define LOOP 64
+#define NS_PER_S 1000000000ull
 
 /* Which sources are wanted. */
 const volatile bool want_file = true;
@@ -160,28 +161,60 @@ static __always_inline void fill_header(struct asc_header *header, u16 kind, u16
 	header->seq = seq;
 }
 
-/* The kernel's numbers of an inode and its device, in one. */
-struct inode_key {
+/* A file as it is now. A number of an inode comes again when the file is gone, and a file may be written anew. */
+struct program {
 	u64 inode;
 	u64 device;
+	u64 changed;
 };
 
 /* Files that were mapped to be executed: the capturer has been told of them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct inode_key);
+	__type(key, struct program);
 	__type(value, u8);
 } programs SEC(".maps");
 
-/* Whether this is the first time that a file is executed. */
-static __always_inline bool first_execution(struct file *file)
+/* When an inode last changed. */
+static __always_inline u64 time_changed(struct inode *inode)
+{
+	/* Since Linux 6.13 the uppermost bit says that somebody has asked for the time. */
+	const u32 asked = 1u << 31;
+
+	if (bpf_core_field_exists(inode->i_ctime_sec)) /* since Linux 6.11 */
+		return READ(inode, i_ctime_sec) * NS_PER_S + (READ(inode, i_ctime_nsec) & ~asked);
+	if (bpf_core_field_exists(inode->__i_ctime)) /* since Linux 6.6 */
+		return READ(inode, __i_ctime.tv_sec) * NS_PER_S + READ(inode, __i_ctime.tv_nsec);
+	return READ(inode, i_ctime.tv_sec) * NS_PER_S + READ(inode, i_ctime.tv_nsec);
+}
+
+static __always_inline struct program program_of(struct file *file)
 {
 	struct inode *inode = READ(file, f_inode);
-	struct inode_key key = { .inode = READ(inode, i_ino), .device = READ(inode, i_sb, s_dev) };
+
+	return (struct program){
+		.inode = READ(inode, i_ino),
+		.device = READ(inode, i_sb, s_dev),
+		.changed = time_changed(inode),
+	};
+}
+
+/* Whether this is the first time that a file is executed as it is now. */
+static __always_inline bool first_execution(struct file *file)
+{
+	struct program key = program_of(file);
 	u8 yes = 1;
 
 	return !bpf_map_update_elem(&programs, &key, &yes, BPF_NOEXIST);
+}
+
+/* The capturer could not be told: it is the next time. */
+static __always_inline void forget_execution(struct file *file)
+{
+	struct program key = program_of(file);
+
+	bpf_map_delete_elem(&programs, &key);
 }
 
 /* What the capturer waits for, as it says itself before it does. */

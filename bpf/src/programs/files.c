@@ -342,7 +342,9 @@ int on_mmap(struct syscall_exit *ctx)
 	if (len > sizeof(*map) + PATH_LEN)
 		len = sizeof(*map) + PATH_LEN;
 	/* The capturer must look at it before it is used: wake it at once. */
-	if (bpf_ringbuf_output(&ring, map, len, BPF_RB_FORCE_WAKEUP))
+	if (bpf_ringbuf_output(&ring, map, len, BPF_RB_FORCE_WAKEUP)) {
 		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
+		forget_execution(file);
+	}
 	return 0;
 }

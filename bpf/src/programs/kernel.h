@@ -77,11 +77,20 @@ struct super_block {
 	u32 s_dev;
 };
 
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+};
+
 struct inode {
 	unsigned short i_mode;
 	u32 i_rdev;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	struct timespec64 i_ctime;   /* until Linux 6.5 */
+	struct timespec64 __i_ctime; /* until Linux 6.10 */
+	s64 i_ctime_sec;
+	u32 i_ctime_nsec;
 };
 
 typedef struct {

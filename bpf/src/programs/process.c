@@ -260,8 +260,10 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 		len = sizeof(*exec) + 3 * PATH_LEN;
 	/* The capturer must look at a new program before it talks TLS: wake it at once. */
 	wake = first_execution(bprm->file) ? BPF_RB_FORCE_WAKEUP : wake_flags();
-	if (bpf_ringbuf_output(&ring, exec, len, wake))
+	if (bpf_ringbuf_output(&ring, exec, len, wake)) {
 		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
+		forget_execution(bprm->file);
+	}
 	emit_args(args, args_len);
 	return 0;
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::BufRead;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 pub const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
@@ -52,10 +52,94 @@ pub fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
     Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
+/// A capturer that has begun to record into `run.asc`.
+pub fn recording(folder: &TempDir, targets: &[&str]) -> Child {
+    let capturer = Command::new(AGENTSIGHT)
+        .current_dir(folder)
+        .args([&["capture", "-o", "run.asc"], targets].concat())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The head is there when recording has begun.
+    while !folder.path().join("run.asc").metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        std::thread::yield_now();
+    }
+    capturer
+}
+
 /// The rows of a query on `run.asc`, which may be lossy.
 #[track_caller]
 pub fn query(folder: &TempDir, sql: &str) -> Vec<Value> {
     let output = agentsight(folder, &["query", "--format", "ndjson", sql, "run.asc"]);
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+/// Two ends of a TLS connection in one process: `talk(bytes)` sends what the other end reads to the end.
+pub const TALK: &str = r#"
+import os, socket, ssl, sys, threading
+def pair():
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
+    client = ssl.create_default_context(cafile="cert.pem")
+    listener = socket.create_server(("127.0.0.1", 0)); ends = {}
+    def accept():
+        connection, _ = listener.accept()
+        ends["server"] = server.wrap_socket(connection, server_side=True)
+    thread = threading.Thread(target=accept); thread.start()
+    end = client.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="localhost")
+    thread.join()
+    return end, ends["server"]
+def talk(what):
+    sender, receiver = pair(); sender.sendall(what); sender.shutdown(socket.SHUT_WR)
+    got = b""
+    while more := receiver.recv(65536): got += more
+    return got
+"#;
+
+/// Records a Python program that begins with [`TALK`], and expects that it ends well; returns what it printed.
+#[track_caller]
+pub fn record(folder: &TempDir, program: &str) -> String {
+    std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{program}")).unwrap();
+    record_command(folder, &[&python(), "program.py"])
+}
+
+#[track_caller]
+pub fn record_command(folder: &TempDir, command: &[&str]) -> String {
+    let args = [&["capture", "-f", "-o", "run.asc", "--"], command].concat();
+    let output = agentsight(folder, &args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(query(folder, "SELECT * FROM drops"), Vec::<Value>::new());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What was sent over TLS, one row a process, by the order in which they were seen.
+pub fn sent(folder: &TempDir) -> Vec<Value> {
+    let sql = "SELECT proc_id, string_agg(text(data), '' ORDER BY seq) AS said FROM tls_data
+        WHERE direction = 'sent' GROUP BY 1 ORDER BY 1";
+    query(folder, sql)
+}
+
+/// A probe on a new file may come after the first of these: a program that speaks over loopback needs no time at all.
+pub const TALK_LONG: &str = "for i in range(100): talk(b'%s %d' % (sys.argv[1].encode(), i))";
+
+/// What each process sent last.
+pub fn last_said(folder: &TempDir) -> Vec<Value> {
+    let sql = "SELECT last_value(text(data) ORDER BY seq) AS said FROM tls_data
+        WHERE direction = 'sent' GROUP BY proc_id ORDER BY proc_id";
+    query(folder, sql).into_iter().map(|row| row["said"].clone()).collect()
+}
+
+/// Copies the machine's libssl to where no linker looks by itself. Returns the name it is loaded by.
+pub fn copy_libssl(to: &Path) -> String {
+    std::fs::create_dir_all(to).unwrap();
+    let find = "import _ssl; print([l.split()[-1] for l in open('/proc/self/maps') if '/libssl' in l][0])";
+    let output = Command::new("python3").args(["-c", find]).output().unwrap();
+    let library = String::from_utf8(output.stdout).unwrap();
+    let library = Path::new(library.trim());
+    let copy = to.join("copy");
+    std::fs::copy(library, &copy).unwrap();
+    // In one step, as a package manager does it: whoever has the old file keeps it.
+    let name = library.file_name().unwrap();
+    std::fs::rename(copy, to.join(name)).unwrap();
+    name.to_string_lossy().into_owned()
 }
