@@ -23,6 +23,9 @@ pub(crate) struct State {
     /// What is said again of things that are open.
     repeated: Owned<Repeated, Vec<u8>>,
     opaque: Opaque,
+    /// The time of the newest record of the kernel's. What is said of the state holds for then, and not for now: records may
+    /// still be on their way.
+    newest: u64,
 }
 
 /// A record that is said again.
@@ -62,6 +65,9 @@ impl State {
     /// Takes in records in the order in which they are written.
     pub(crate) fn apply(&mut self, records: &[u8]) {
         for record in record::records(records).map_while(Result::ok) {
+            if record.header.cpu.get() != CAPTURER_CPU {
+                self.newest = self.newest.max(record.header.time.get());
+            }
             if let Ok(body) = record.body() {
                 self.apply_one(&record, body);
             }
@@ -194,12 +200,20 @@ impl State {
         self.opaque.programs()
     }
 
+    fn header(&self, kind: u16, tgid: u32) -> Header {
+        let mut header = procfs::header(kind, tgid);
+        if self.newest > 0 {
+            header.time = self.newest.into();
+        }
+        header
+    }
+
     /// The records with which a segment opens.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut out = self.probes.clone();
         for (tgid, live) in &self.processes {
             let process = Process {
-                header: procfs::header(kind::PROCESS, *tgid),
+                header: self.header(kind::PROCESS, *tgid),
                 start: live.start.into(),
                 ppid: live.ppid.into(),
                 uid: live.uid.into(),
@@ -214,7 +228,7 @@ impl State {
         }
         for (id, tgid, open) in self.connections.iter() {
             let connection = Connection {
-                header: procfs::header(kind::CONNECTION, tgid),
+                header: self.header(kind::CONNECTION, tgid),
                 conn_id: id.into(),
                 opened: open.opened.into(),
                 sent: open.offset[0].into(),
@@ -299,6 +313,18 @@ mod tests {
         assert_eq!(said.header.cpu.get(), CAPTURER_CPU);
         state.apply(&socket(10, 7, socket_op::CLOSE));
         assert!(state.snapshot().is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_is_of_the_time_of_the_last_record_before_it() {
+        let mut state = State::default();
+        let mut data = tls(10, 1, direction::SENT, 0, b"hello");
+        data[offset_of!(Header, time)..][..8].copy_from_slice(&7u64.to_le_bytes());
+        data[offset_of!(Header, cpu)..][..2].copy_from_slice(&0u16.to_le_bytes());
+        state.apply(&data);
+        let snapshot = state.snapshot();
+        let times: Vec<u64> = record::records(&snapshot).map(|record| record.unwrap().header.time.get()).collect();
+        assert_eq!(times, [7]);
     }
 
     #[test]

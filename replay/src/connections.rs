@@ -5,7 +5,7 @@
 
 use crate::ahead::Ahead;
 use crate::attempts::Attempts;
-use crate::bounded::stale;
+use crate::bounded::{Bounded, stale};
 use crate::connection::{Connection, Finished, MAX_PROCESSES, PORT_DNS};
 use crate::dns::Piece;
 use crate::exchange::{Context, End, Exchange, Kind};
@@ -30,6 +30,9 @@ const MAX_BYTES: usize = 96 << 20;
 /// Closed connections of which more may be heard: their TLS library holds bytes, or another process has the socket too.
 const MAX_LINGERING: usize = 1024;
 
+/// Closed connections whose number is remembered: that they were open may be said after it.
+const MAX_CLOSED: usize = 65_536;
+
 /// In nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
@@ -47,6 +50,7 @@ pub(crate) struct Connections {
     of_process: HashMap<u32, BTreeSet<u64>>,
     active: HashMap<u32, BTreeSet<u64>>,
     lingering: VecDeque<u64>,
+    closed: Bounded<u64, ()>,
     count: i64,
     heard: u64,
     /// What connections take besides their exchanges.
@@ -71,6 +75,7 @@ impl Connections {
             of_process: HashMap::new(),
             active: HashMap::new(),
             lingering: VecDeque::new(),
+            closed: Bounded::new(MAX_CLOSED),
             count: 0,
             heard: 0,
             room: Memory::new(MAX_BYTES),
@@ -189,7 +194,7 @@ impl Connections {
         None
     }
 
-    /// A connection that was open when a segment started.
+    /// A connection that was open when a segment started. That is said behind its end where that was still on its way to the file.
     pub fn snapshot(
         &mut self,
         record: &record::Connection,
@@ -199,6 +204,9 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let (key, tgid) = (ahead.socket_of(record.conn_id.get()), record.header.tgid.get());
+        if !self.open.contains_key(&key) && self.closed.get(&key).is_some() {
+            return;
+        }
         let mut connection = self.take(key, tgid, (proc_id, opened));
         connection.snapshot(record, tgid);
         self.put_back(key, connection, opened, wanted, output);
@@ -324,6 +332,9 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let end = if connection.row.closed_at.is_some() { End::Closed } else { end };
+        if end == End::Closed {
+            self.closed.insert(key, ());
+        }
         self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
             connection.finish_all(ts, end, context, done)
         });

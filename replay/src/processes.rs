@@ -48,6 +48,12 @@ impl Live {
     }
 }
 
+/// A process that is gone.
+struct Exited {
+    proc_id: i64,
+    start: u64,
+}
+
 /// The row of a process that is not followed any more, and that of its last exec if it was not whole.
 type Last = (tables::Process, Option<tables::Exec>);
 
@@ -63,7 +69,7 @@ struct PendingExec {
 pub(crate) struct Processes {
     capture_id: String,
     live: HashMap<u32, Live>,
-    exited: Bounded<u32, i64>,
+    exited: Bounded<u32, Exited>,
     count: i64,
     heard: u64,
     memory: Memory,
@@ -92,14 +98,14 @@ impl Processes {
                 live.heard = self.heard;
                 live.row.proc_id
             }
-            None => self.exited.get(&tgid).copied().unwrap_or_else(|| self.live(tgid).row.proc_id),
+            None => self.exited.get(&tgid).map(|exited| exited.proc_id).unwrap_or_else(|| self.live(tgid).row.proc_id),
         }
     }
 
     /// The `proc_id` of a process, if something was said of it.
     pub fn known(&self, tgid: u32) -> Option<i64> {
         let live = self.live.get(&tgid).map(|live| live.row.proc_id);
-        live.or_else(|| self.exited.get(&tgid).copied())
+        live.or_else(|| Some(self.exited.get(&tgid)?.proc_id))
     }
 
     /// The `proc_id` of a process that lives, and of its parent.
@@ -167,7 +173,8 @@ impl Processes {
         lost
     }
 
-    /// A process that was alive when a segment started.
+    /// A process that was alive when a segment started. That is said behind its exit where that was still on its way to the
+    /// file.
     pub fn snapshot(
         &mut self,
         tgid: u32,
@@ -175,6 +182,10 @@ impl Processes {
         path: &[u8],
         start_ts: Timestamp,
     ) -> Vec<tables::Process> {
+        let same = |exited: &Exited| exited.start.abs_diff(process.start.get()) <= START_TOLERANCE_NS;
+        if !self.live.contains_key(&tgid) && self.exited.get(&tgid).is_some_and(same) {
+            return Vec::new();
+        }
         let lost = self.forget_other(tgid, process.start.get());
         let parent = self.live.get(&process.ppid.get()).map(|parent| (parent.row.proc_id, parent.row.depth));
         let live = self.live(tgid);
@@ -266,7 +277,7 @@ impl Processes {
     pub fn exit(&mut self, tgid: u32, exit: &record::Exit, ts: Timestamp) -> (tables::Process, Option<tables::Exec>) {
         self.live(tgid);
         let Some(mut live) = self.live.remove(&tgid) else { return Default::default() };
-        self.exited.insert(tgid, live.row.proc_id);
+        self.exited.insert(tgid, Exited { proc_id: live.row.proc_id, start: live.start });
         let status = exit.status.get();
         let signal = status & 0x7f;
         live.row.exit_ts = Some(ts);

@@ -3,7 +3,7 @@
 mod common;
 
 use agentsight_formats::record::{
-    CAPTURER_CPU, Connection, Exec, File, Process, Socket, direction, family, file_op, kind, library, socket_op,
+    CAPTURER_CPU, Connection, Exec, Exit, File, Process, Socket, direction, family, file_op, kind, library, socket_op,
 };
 use agentsight_formats::{Head, Metadata, Reader, Writer};
 use agentsight_replay::{Error, replay};
@@ -59,15 +59,8 @@ fn socket(time: u64, cpu: u16, op: u16) -> Vec<u8> {
 const REQUEST: &[u8] = b"GET /v1/models HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
 
-/// A process, a file and a connection that all reach over the end of the first file, in the middle of the response.
-fn two_parts() -> Vec<Vec<u8>> {
-    let mut script = Script { time: 12, library: library::PLAIN, ..Script::default() };
-    script.say(5, direction::SENT, REQUEST);
-    script.say(5, direction::RECEIVED, &RESPONSE[..20]);
-    let first =
-        [vec![exec(11), opened(11, 0), socket(12, 0, socket_op::CONNECT)], script.records.split_off(0)].concat();
-    script.time = 21;
-    script.say(5, direction::RECEIVED, &RESPONSE[20..]);
+/// The state when the second file began.
+fn snapshot() -> [Vec<u8>; 4] {
     let mut process = Process::new_zeroed();
     process.header = header(kind::PROCESS, 20, 10);
     process.header.cpu = CAPTURER_CPU.into();
@@ -77,12 +70,24 @@ fn two_parts() -> Vec<Vec<u8>> {
     connection.header.cpu = CAPTURER_CPU.into();
     (connection.conn_id, connection.library, connection.opened) = (5.into(), library::PLAIN.into(), 13.into());
     (connection.sent, connection.received) = ((REQUEST.len() as u64).into(), 20.into());
-    let snapshot = [
+    [
         bytes(&process, &[b"/bin/a"]),
         bytes(&connection, &[]),
         opened(11, CAPTURER_CPU),
         socket(12, CAPTURER_CPU, socket_op::USE),
-    ];
+    ]
+}
+
+/// A process, a file and a connection that all reach over the end of the first file, in the middle of the response.
+fn two_parts() -> Vec<Vec<u8>> {
+    let mut script = Script { time: 12, library: library::PLAIN, ..Script::default() };
+    script.say(5, direction::SENT, REQUEST);
+    script.say(5, direction::RECEIVED, &RESPONSE[..20]);
+    let first =
+        [vec![exec(11), opened(11, 0), socket(12, 0, socket_op::CONNECT)], script.records.split_off(0)].concat();
+    script.time = 21;
+    script.say(5, direction::RECEIVED, &RESPONSE[20..]);
+    let snapshot = snapshot();
     let mut close = File::new_zeroed();
     close.header = header(kind::FILE, 25, 10);
     (close.op, close.file_id, close.bytes_written) = (file_op::CLOSE.into(), 9.into(), 7.into());
@@ -122,6 +127,22 @@ fn two_files_give_the_rows_of_one_recording() {
     assert_eq!((connection["gap_bytes"].as_str(), connection["role"].as_str()), ("0", "client"));
     let files: Vec<_> = seen.table("files").iter().map(|row| (row["op"].clone(), row["path"].clone())).collect();
     assert_eq!(files, [("open".to_owned(), "/w/log".to_owned()), ("close".to_owned(), "/w/log".to_owned())]);
+}
+
+/// What ends while a segment begins is said behind the state that the segment opens with, and was before it.
+#[test]
+fn what_had_ended_when_a_segment_began_does_not_come_again() {
+    let mut parts = two_parts();
+    let mut exit = Exit::new_zeroed();
+    exit.header = header(kind::EXIT, 19, 10);
+    parts[1] = part(2, &snapshot(), &[socket(18, 0, socket_op::CLOSE), bytes(&exit, &[])]);
+    let (seen, _) = read(&parts).unwrap();
+    for table in ["processes", "connections"] {
+        let rows = seen.table(table);
+        assert_eq!(rows.len(), 1, "{table}: {rows:?}");
+    }
+    assert_eq!(seen.table("processes")[0]["exit_ts"], "1000019");
+    assert_eq!(seen.table("connections")[0]["closed_at"], "1000018");
 }
 
 #[test]
