@@ -140,7 +140,7 @@ impl Kernel<'_> {
     pub(crate) fn attach(&mut self, settings: &Settings) -> Result<Vec<Link>, Error> {
         let progs = &self.skel.progs;
         let mut links = tracepoints::attach(progs)?;
-        let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit];
+        let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit, &progs.on_socket_state];
         if !settings.comms.is_empty() {
             life.push(&progs.on_rename);
         }

@@ -22,6 +22,7 @@ enum Watcher {
     Messages,
     Splice,
     Close,
+    CloseRange,
     Dup,
 }
 
@@ -105,6 +106,7 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
     ("sys_exit_splice", Watcher::Splice, io(direction::SENT, io_shape::SPLICE)),
     ("sys_exit_copy_file_range", Watcher::Splice, io(direction::SENT, io_shape::SPLICE)),
     ("sys_enter_close", Watcher::Close, 0),
+    ("sys_enter_close_range", Watcher::CloseRange, 0),
     ("sys_enter_dup2", Watcher::Dup, 0),
     ("sys_enter_dup3", Watcher::Dup, 0),
 ];
@@ -127,6 +129,7 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
             Watcher::Messages => &progs.on_messages,
             Watcher::Splice => &progs.on_splice,
             Watcher::Close => &progs.on_close,
+            Watcher::CloseRange => &progs.on_close_range,
             Watcher::Dup => &progs.on_dup,
         };
         let event = open_event(id).map_err(Error::Tracefs)?;

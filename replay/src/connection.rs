@@ -178,6 +178,9 @@ impl Connection {
             }
             socket_op::CLOSE => {
                 self.row.closed_at = Some(ts);
+                if socket.result.get() < 0 {
+                    self.row.error = errno::name(socket.result.get());
+                }
                 self.summed = true;
             }
             // The capturer says so of any socket that is open when a segment starts.
@@ -193,7 +196,7 @@ impl Connection {
             // An abstract name starts with NUL, which is written as @.
             let name = text(path).replace('\0', "@");
             match op {
-                socket_op::BIND => self.row.local_address = Some(name),
+                socket_op::BIND | socket_op::ACCEPT => self.row.local_address = Some(name),
                 _ => self.row.peer_address = Some(name),
             }
         }

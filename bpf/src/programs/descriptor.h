@@ -68,13 +68,13 @@ static __always_inline struct file *file_of(u32 fd)
 	return file_in(task->files->fdt, fd);
 }
 
-/* Whether a descriptor is the only one of its file. */
-static __always_inline bool last_reference(struct file *file)
+/* How many descriptors a file has, and calls that use it. */
+static __always_inline long references(struct file *file)
 {
 	/* The counter starts at 0 since Linux 6.13, at 1 before. */
 	if (bpf_core_field_exists(file->f_ref))
-		return READ(file, f_ref.refcnt.counter) == 0;
-	return READ(file, f_count.counter) == 1;
+		return READ(file, f_ref.refcnt.counter) + 1;
+	return READ(file, f_count.counter);
 }
 
 static __always_inline u32 type_of(struct file *file)

@@ -17,6 +17,8 @@ struct open_file {
 	u64 inode;
 	u64 read;
 	u64 written;
+	/* How often it was mapped: each mapping holds on to the file when its descriptors are gone. */
+	u64 mapped;
 };
 
 struct {
@@ -127,6 +129,15 @@ static __always_inline void file_io(struct file *file, u32 fd, u16 direction, u6
 	__sync_fetch_and_add(direction == ASC_SENT ? &open->written : &open->read, len);
 }
 
+/* How many mappings hold on to a file, about. */
+static __always_inline u64 mappings(struct file *file)
+{
+	u64 key = (u64)file;
+	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+
+	return open ? open->mapped : 0;
+}
+
 /* The last descriptor of a regular file goes. */
 static __always_inline void file_closed(struct file *file, u32 fd)
 {
@@ -134,7 +145,8 @@ static __always_inline void file_closed(struct file *file, u32 fd)
 	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
 	struct file_scratch *scratch;
 
-	if (!open)
+	/* Another file may have had its address. */
+	if (!open || open->inode != READ(file, f_inode, i_ino))
 		return;
 	scratch = new_file_record(ASC_CLOSE, fd);
 	if (!scratch)
@@ -219,10 +231,10 @@ static __always_inline void on_descriptor(struct file_scratch *scratch, u32 fd)
 	u32 zero = 0;
 	struct paths *walk = bpf_map_lookup_elem(&paths, &zero);
 
-	if (!file || !walk)
-		return;
-	fill_inode(&scratch->file, file);
-	scratch->file.path_len = append_path(walk, scratch->data, 0, FILE_LIMIT, &file->f_path, &task->fs->root);
+	if (file && walk) {
+		fill_inode(&scratch->file, file);
+		scratch->file.path_len = append_path(walk, scratch->data, 0, FILE_LIMIT, &file->f_path, &task->fs->root);
+	}
 	emit_file(scratch, scratch->file.path_len, 0);
 }
 
@@ -302,7 +314,16 @@ int on_file(struct syscall_exit *ctx)
 	return 0;
 }
 
-/* A library, or anything else that is mapped to be executed: it may bring TLS with it. */
+static __always_inline void note_mapped(struct file *file)
+{
+	u64 key = (u64)file;
+	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+
+	if (open)
+		__sync_fetch_and_add(&open->mapped, 1);
+}
+
+/* A file is mapped. A library, or anything else that is to be executed, may bring TLS with it. */
 SEC("tracepoint")
 int on_mmap(struct syscall_exit *ctx)
 {
@@ -320,10 +341,13 @@ int on_mmap(struct syscall_exit *ctx)
 	if (!target_of(bpf_get_current_pid_tgid() >> 32))
 		return 0;
 	read_arguments(&arguments);
-	if (!(arguments.at[2] & prot_exec) || (s32)arguments.at[4] < 0)
+	if ((s32)arguments.at[4] < 0)
 		return 0;
 	file = file_of(arguments.at[4]);
-	if (!file || !first_execution(file))
+	if (!file)
+		return 0;
+	note_mapped(file);
+	if (!(arguments.at[2] & prot_exec) || !first_execution(file))
 		return 0;
 	task = UNTRUSTED(bpf_get_current_task_btf());
 	scratch = bpf_map_lookup_elem(&file_scratch, &zero);

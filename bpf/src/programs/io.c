@@ -31,7 +31,6 @@ struct message_of_many {
 	u32 padding;
 };
 
-#define MAX_MESSAGES 8
 /* Major numbers of terminals: consoles, and the ends of pseudo-terminals that programs have. */
 #define MAJOR_TTY 4
 #define MAJOR_CONSOLE 5
@@ -54,11 +53,16 @@ static __always_inline u64 peer_inode(struct file *file)
 	return peer ? READ(peer, sk_socket, file, f_inode, i_ino) : 0;
 }
 
-static __always_inline void transferred_by(struct file *file, struct target *target, const struct io *io)
+/* A global function: the verifier looks at it once. */
+__noinline int transferred_by(u64 file_address, struct target *target, const struct io *io)
 {
-	u32 type = type_of(file);
+	struct file *file = (void *)file_address;
+	u32 type;
 	u64 inode;
 
+	if (!target || !io)
+		return 0;
+	type = type_of(file);
 	if (type == S_IFREG) {
 		if (want_file)
 			file_io(file, io->fd, io->direction, io->len);
@@ -74,6 +78,7 @@ static __always_inline void transferred_by(struct file *file, struct target *tar
 	} else if (type == S_IFCHR && io->fd < 3 && is_terminal(file)) {
 		stdio_io(target, io, ASC_TERMINAL, READ(file, f_inode, i_ino), 0);
 	}
+	return 0;
 }
 
 static __always_inline void of_message(struct io *io, const struct message *message)
@@ -123,7 +128,7 @@ int on_io(struct syscall_exit *ctx)
 	}
 	file = file_of(io.fd);
 	if (file)
-		transferred_by(file, target, &io);
+		transferred_by((u64)file, target, &io);
 	return 0;
 }
 
@@ -131,6 +136,7 @@ int on_io(struct syscall_exit *ctx)
 SEC("tracepoint")
 int on_messages(struct syscall_exit *ctx)
 {
+	u16 direction = bpf_get_attach_cookie(ctx) & 1;
 	struct target *target;
 	struct arguments arguments;
 	struct file *file;
@@ -144,9 +150,11 @@ int on_messages(struct syscall_exit *ctx)
 	file = file_of(arguments.at[0]);
 	if (!file || type_of(file) != S_IFSOCK)
 		return 0;
-	for (int i = 0; i < MAX_MESSAGES; i++) {
+	if (direction == ASC_RECEIVED && arguments.at[3] & MSG_PEEK)
+		return 0;
+	for (int i = 0; i < LOOP; i++) {
 		struct message_of_many one = {};
-		struct io io = { .fd = arguments.at[0], .direction = bpf_get_attach_cookie(ctx) & 1 };
+		struct io io = { .fd = arguments.at[0], .direction = direction };
 
 		if (i >= ctx->result ||
 		    bpf_probe_read_user(&one, sizeof(one), (void *)(arguments.at[1] + i * sizeof(one))))
@@ -155,19 +163,20 @@ int on_messages(struct syscall_exit *ctx)
 		io.len = one.len;
 		socket_io((u64)file, target, &io);
 	}
-	if (ctx->result > MAX_MESSAGES)
+	if (ctx->result > LOOP)
 		count_drop(ASC_SOURCE_NET, ASC_TABLE_FULL, 0);
 	return 0;
 }
 
-/* From file to file, or to a socket, without passing through memory: the bytes are counted, not seen. */
+/* From file to file, pipe or socket without passing through memory: the bytes are counted, and not seen. */
 SEC("tracepoint")
 int on_splice(struct syscall_exit *ctx)
 {
 	struct arguments arguments;
 	struct target *target;
+	struct io from = { .direction = ASC_RECEIVED }, to = { .direction = ASC_SENT };
 	struct file *file;
-	u32 from, to, shape;
+	u32 shape;
 
 	if (ctx->result <= 0)
 		return 0;
@@ -176,27 +185,63 @@ int on_splice(struct syscall_exit *ctx)
 		return 0;
 	shape = bpf_get_attach_cookie(ctx) >> 8 & 0xff;
 	read_arguments(&arguments);
-	from = shape == IO_SENDFILE ? arguments.at[1] : arguments.at[0];
-	to = shape == IO_SENDFILE ? arguments.at[0] : arguments.at[2];
-	file = file_of(from);
-	if (file && want_file && type_of(file) == S_IFREG)
-		file_io(file, from, ASC_RECEIVED, ctx->result);
-	file = file_of(to);
-	if (file && type_of(file) == S_IFREG && want_file) {
-		file_io(file, to, ASC_SENT, ctx->result);
-	} else if (file && type_of(file) == S_IFSOCK) {
-		struct io io = { .fd = to, .len = ctx->result, .direction = ASC_SENT };
-
-		socket_io((u64)file, target, &io);
-	}
+	from.fd = shape == IO_SENDFILE ? arguments.at[1] : arguments.at[0];
+	to.fd = shape == IO_SENDFILE ? arguments.at[0] : arguments.at[2];
+	from.len = to.len = ctx->result;
+	file = file_of(from.fd);
+	if (file)
+		transferred_by((u64)file, target, &from);
+	file = file_of(to.fd);
+	if (file)
+		transferred_by((u64)file, target, &to);
 	return 0;
 }
 
-static __always_inline void dropped_descriptor(struct file *file, u32 fd)
+/*
+ * Of a file that several descriptors of one table lead to, as after `2>&1`: how many of them have gone together so far. (An
+ * LRU map: a file that somebody else has as well is never all gone.)
+ */
+struct going_key {
+	u64 file;
+	u64 thread;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct going_key);
+	__type(value, u64);
+} going SEC(".maps");
+
+/* Whether a descriptor is the last of its file, when others that this thread has closed at the same time are gone. */
+static __always_inline bool is_last(struct file *file, bool together)
+{
+	struct going_key key = { .file = (u64)file, .thread = bpf_get_current_pid_tgid() };
+	long all = references(file);
+	u64 one = 1, *gone;
+
+	if (all == 1 || (all > 1 && all - 1 <= mappings(file)))
+		return true;
+	if (!together)
+		return false;
+	gone = bpf_map_lookup_elem(&going, &key);
+	if (!gone) {
+		bpf_map_update_elem(&going, &key, &one, BPF_ANY);
+		return false;
+	}
+	*gone += 1;
+	if (*gone < all)
+		return false;
+	bpf_map_delete_elem(&going, &key);
+	return true;
+}
+
+/* `together`: all of a table go, or many, and what is counted in the file does not change until they have. */
+static __always_inline void dropped_descriptor(struct file *file, u32 fd, bool together)
 {
 	u32 type;
 
-	if (!last_reference(file))
+	if (!is_last(file, together))
 		return;
 	type = type_of(file);
 	if (type == S_IFREG)
@@ -215,7 +260,7 @@ int on_close(struct syscall_enter *ctx)
 		return 0;
 	file = file_of(fd);
 	if (file)
-		dropped_descriptor(file, fd);
+		dropped_descriptor(file, fd, false);
 	return 0;
 }
 
@@ -230,22 +275,22 @@ int on_dup(struct syscall_enter *ctx)
 		return 0;
 	file = file_of(to);
 	if (file && file_of(from))
-		dropped_descriptor(file, to);
+		dropped_descriptor(file, to, false);
 	return 0;
 }
 
-/* Closes a descriptor of a process that ends. */
+/* Closes a descriptor, and others with it. */
 __noinline int close_descriptor(u64 table, u32 fd)
 {
 	struct file *file = file_in((void *)table, fd);
 
 	if (file)
-		dropped_descriptor(file, fd);
+		dropped_descriptor(file, fd, true);
 	return 0;
 }
 
-/* Closes LOOP descriptors, of which one word has a bit each. Returns 1 behind the last. */
-__noinline int close_descriptors(u64 address, u32 first)
+/* Closes what is between two of LOOP descriptors, of which one word has a bit each. Returns 1 behind the last. */
+__noinline int close_descriptors(u64 address, u32 first, u32 from, u32 to)
 {
 	struct fdtable *table = (void *)address;
 	unsigned long open = 0;
@@ -256,24 +301,45 @@ __noinline int close_descriptors(u64 address, u32 first)
 	for (u32 i = 0; i < LOOP; i++) {
 		if (!(open >> i))
 			break;
-		if (open >> i & 1)
+		if (open >> i & 1 && first + i >= from && first + i <= to)
 			close_descriptor(address, first + i);
 	}
 	return 0;
 }
 
-/* A process ends with files open: their sums are told now, of its first LOOP * LOOP descriptors. */
+/* Closes those of the first LOOP * LOOP descriptors that are between two. */
+static __always_inline void close_between(struct files_struct *files, u32 from, u32 to)
+{
+	/* A number and no pointer: that is what may be passed on. */
+	u64 table = (u64)BPF_CORE_READ(files, fdt);
+
+	for (u32 i = 0; i < LOOP; i++)
+		if (close_descriptors(table, i * LOOP, from, to))
+			break;
+}
+
+/* A process ends with files open: their sums are told now. */
 static __always_inline void close_all(struct task_struct *task)
 {
 	struct files_struct *files = UNTRUSTED(task)->files;
-	u64 table;
 
-	/* Shared with another process (CLONE_FILES), they stay open. */
-	if (!files || READ(files, count.counter) != 1)
-		return;
-	/* A number and no pointer: that is what may be passed on. */
-	table = (u64)BPF_CORE_READ(files, fdt);
-	for (u32 i = 0; i < LOOP; i++)
-		if (close_descriptors(table, i * LOOP))
-			break;
+	/* Its threads are about to end as well. Shared with another process (CLONE_FILES), they stay open. */
+	if (files && READ(files, count.counter) <= task->signal->nr_threads)
+		close_between(files, 0, ~0u);
+}
+
+SEC("tracepoint")
+int on_close_range(struct syscall_enter *ctx)
+{
+	const u64 at_exec = 4; /* CLOSE_RANGE_CLOEXEC */
+	u64 from = ctx->arguments[0], to = ctx->arguments[1], flags = ctx->arguments[2];
+	struct task_struct *task;
+
+	if (flags & at_exec || !target_of(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	task = UNTRUSTED(bpf_get_current_task_btf());
+	/* With CLOSE_RANGE_UNSHARE a table that is shared is copied first, and stays open in the other process. */
+	if (READ(task->files, count.counter) == 1 || !flags)
+		close_between(task->files, from, to);
+	return 0;
 }

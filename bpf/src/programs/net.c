@@ -9,11 +9,13 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define EINPROGRESS 115
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define MSG_PEEK 2
 #define PORT_DNS 53
 #define SUN_PATH_LEN 108
+#define FAMILY_LEN 2 /* of the family, which an address begins with */
 #define HELLO_LEN 2048
 #define RECORD_HEAD 5
 
@@ -47,7 +49,16 @@ struct socket_state {
 	u8 content;
 	u8 hello[2];
 	u8 head[2][RECORD_HEAD];
-	u8 reserved[3];
+	u8 reserved[2];
+	/* The first bytes, and how many there were so far. */
+	u8 started;
+	union {
+		u32 start;
+		u8 start_bytes[8];
+	};
+	/* Why a connection that was still being made failed. */
+	u32 error;
+	u32 reserved2;
 };
 
 struct {
@@ -90,18 +101,6 @@ static __always_inline u16 from_network(u16 value)
 	return value >> 8 | value << 8;
 }
 
-/* What a system call transfers. */
-struct io {
-	u64 buffer;
-	u64 vector;
-	u64 vector_len;
-	u64 name; /* of the peer: struct sockaddr, or 0 */
-	u64 len;
-	u32 fd;
-	u16 direction;
-	u16 reserved; /* set as well: a global function may read all of it */
-};
-
 static __always_inline struct sock *sock_of(struct file *file)
 {
 	struct socket *socket = READ(file, private_data);
@@ -130,8 +129,34 @@ static __always_inline void fill_addresses(struct asc_socket *record, struct soc
 	record->peer_port = from_network(READ(sk, __sk_common.skc_dport));
 }
 
+/* The name of a local socket, which is a path, or an abstract one: that begins with NUL, and `len` says where it ends. */
+static __always_inline u32 append_name(void *to, const void *name, u32 len, bool user)
+{
+	long got = user ? bpf_probe_read_user_str(to, SUN_PATH_LEN, name) : bpf_probe_read_kernel_str(to, SUN_PATH_LEN, name);
+
+	if (got > 1)
+		return got <= SUN_PATH_LEN ? got - 1 : 0;
+	barrier_var(len);
+	if (got < 1 || len > SUN_PATH_LEN)
+		return 0;
+	return (user ? bpf_probe_read_user(to, len, name) : bpf_probe_read_kernel(to, len, name)) ? 0 : len;
+}
+
+/* The same of the socket that accepted a connection. */
+static __always_inline u32 append_own_name(void *to, struct sock *sk)
+{
+	struct unix_sock *unix = (void *)sk;
+	struct unix_address *address = READ(unix, addr);
+
+	if (!address)
+		return 0;
+	return append_name(to, (void *)address + bpf_core_field_offset(struct unix_address, name) + FAMILY_LEN,
+			   READ(address, len) - FAMILY_LEN, false);
+}
+
 /* `name`: the address that the program named, which tells more than the socket of a connection that failed. */
-static __always_inline void emit_socket(const struct socket_state *state, struct sock *sk, u16 op, s32 fd, s64 result, u64 name)
+static __always_inline void emit_socket(const struct socket_state *state, struct sock *sk, u16 op, s32 fd, s64 result, u64 name,
+					u32 name_len)
 {
 	u32 seq = draw_seq(), len = sizeof(struct asc_socket);
 	struct asc_socket *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + SUN_PATH_LEN, 0);
@@ -154,22 +179,23 @@ static __always_inline void emit_socket(const struct socket_state *state, struct
 	record->received = state->bytes[ASC_RECEIVED];
 	fill_addresses(record, sk);
 	if (name && state->family == AF_UNIX) {
-		long got = bpf_probe_read_user_str(record + 1, SUN_PATH_LEN, (void *)(name + 2));
-
-		if (got > 1 && got <= SUN_PATH_LEN) {
-			record->path_len = got - 1;
-			len += got - 1;
-		}
-	} else if (name && op == ASC_SOCKET_CONNECT) {
+		len += record->path_len = append_name(record + 1, (void *)name + FAMILY_LEN, name_len - FAMILY_LEN, true);
+	} else if (name && (op == ASC_SOCKET_BIND ? result < 0 : 1)) {
 		struct address address = {};
+		u8 *ip = op == ASC_SOCKET_BIND ? record->local : record->peer;
 
 		if (!bpf_probe_read_user(&address, sizeof(address), (void *)name)) {
-			record->peer_port = from_network(address.port);
+			if (op == ASC_SOCKET_BIND)
+				record->local_port = from_network(address.port);
+			else
+				record->peer_port = from_network(address.port);
 			if (address.family == AF_INET)
-				__builtin_memcpy(record->peer, address.rest, 4);
+				__builtin_memcpy(ip, address.rest, 4);
 			else if (address.family == AF_INET6)
-				__builtin_memcpy(record->peer, address.rest + 4, 16);
+				__builtin_memcpy(ip, address.rest + 4, 16);
 		}
+	} else if (state->family == AF_UNIX && op == ASC_SOCKET_ACCEPT) {
+		len += record->path_len = append_own_name(record + 1, sk);
 	}
 	fill_header(&record->header, ASC_SOCKET, 0, len, seq);
 	bpf_ringbuf_submit(record, wake_flags());
@@ -207,10 +233,11 @@ static __always_inline void socket_closed(struct file *file, u32 fd)
 	u64 key = (u64)sk;
 	struct socket_state *state = bpf_map_lookup_elem(&sockets, &key);
 
-	if (!state)
+	/* Another socket may have had its address. */
+	if (!state || state->inode != READ(file, f_inode, i_ino))
 		return;
 	if (want_net)
-		emit_socket(state, sk, ASC_SOCKET_CLOSE, fd, 0, 0);
+		emit_socket(state, sk, ASC_SOCKET_CLOSE, fd, -(s64)state->error, 0, 0);
 	bpf_map_delete_elem(&open_sockets, &state->id);
 	bpf_map_delete_elem(&sockets, &key);
 }
@@ -238,18 +265,28 @@ static __always_inline void note_endpoint(u64 object, u16 direction)
 	bpf_ringbuf_submit(record, wake_flags());
 }
 
+/* Buffers of a transfer in which its first bytes are looked for. */
+#define FIRST_BUFFERS 4
+
+/* One of the first buffers of a transfer. Returns false behind the last. */
+static __always_inline bool buffer_at(const struct io *io, int index, struct buffer *buffer)
+{
+	if (io->buffer) {
+		buffer->address = io->buffer;
+		buffer->len = io->len;
+		return !index;
+	}
+	return index < io->vector_len &&
+	       !bpf_probe_read_user(buffer, sizeof(*buffer), (void *)(io->vector + index * sizeof(*buffer)));
+}
+
 /* The first buffer that is not empty. */
 static __always_inline u64 first_buffer(const struct io *io)
 {
-	struct {
-		u64 address;
-		u64 len;
-	} buffer = {};
+	struct buffer buffer;
 
-	if (io->buffer)
-		return io->buffer;
-	for (int i = 0; i < 4; i++) {
-		if (i >= io->vector_len || bpf_probe_read_user(&buffer, sizeof(buffer), (void *)(io->vector + 16 * i)))
+	for (int i = 0; i < FIRST_BUFFERS; i++) {
+		if (!buffer_at(io, i, &buffer))
 			return 0;
 		if (buffer.len)
 			return buffer.address;
@@ -257,15 +294,34 @@ static __always_inline u64 first_buffer(const struct io *io)
 	return 0;
 }
 
+/* Copies the first bytes of a transfer to where there is room for twice as many as HELLO_LEN. Returns how many. */
+static __always_inline u32 copy_start(void *to, const struct io *io, u32 wanted)
+{
+	struct buffer buffer;
+	u32 got = 0, len;
+
+	for (int i = 0; i < FIRST_BUFFERS; i++) {
+		if (got >= wanted || !buffer_at(io, i, &buffer))
+			break;
+		len = buffer.len > wanted - got ? wanted - got : buffer.len;
+		barrier_var(len);
+		if (len > HELLO_LEN)
+			len = HELLO_LEN;
+		if (bpf_probe_read_user(to + (got & (HELLO_LEN - 1)), len, (void *)buffer.address))
+			break;
+		got += len;
+	}
+	return got;
+}
+
 static __always_inline void emit_socket_data(const struct socket_state *state, const struct io *io, u16 content)
 {
 	struct asc_socket_data *record;
 	u32 seq = draw_seq(), len = io->len, captured = len > HELLO_LEN ? HELLO_LEN : len, side = io->direction & 1, before = 0;
-	u64 buffer = first_buffer(io);
 	struct address address = {};
-	u16 flags = captured < len ? ASC_TRUNCATED : 0;
+	u16 flags;
 
-	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + RECORD_HEAD + HELLO_LEN, 0);
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + RECORD_HEAD + 2 * HELLO_LEN, 0);
 	if (!record) {
 		count_drop(ASC_SOURCE_NET, ASC_RING_FULL, len);
 		return;
@@ -282,17 +338,12 @@ static __always_inline void emit_socket_data(const struct socket_state *state, c
 		__builtin_memcpy(record->peer, address.rest, 4);
 	else if (address.family == AF_INET6)
 		__builtin_memcpy(record->peer, address.rest + 4, 16);
-	barrier_var(captured);
-	if (captured > HELLO_LEN)
-		captured = HELLO_LEN;
 	if (content == ASC_CONTENT_TLS_HELLO && state->hello[side] == HELLO_HEAD) {
 		before = RECORD_HEAD;
 		__builtin_memcpy(record + 1, state->head[side], RECORD_HEAD);
 	}
-	if (!buffer || bpf_probe_read_user((void *)(record + 1) + before, captured, (void *)buffer)) {
-		flags = ASC_FAULT;
-		captured = 0;
-	}
+	captured = copy_start((void *)(record + 1) + before, io, captured);
+	flags = captured ? captured < len ? ASC_TRUNCATED : 0 : ASC_FAULT;
 	record->len = before + len;
 	record->captured = before + captured;
 	fill_header(&record->header, ASC_SOCKET_DATA, flags, sizeof(*record) + before + captured, seq);
@@ -325,23 +376,71 @@ static __always_inline bool is_hello(u32 start)
 	return (start & 0xffff) == LETTERS(22, 3, 0, 0);
 }
 
-static __always_inline u8 content_of(u32 start)
+#define MAY_BE(a, b, c, d) (!((start ^ LETTERS(a, b, c, d)) & seen))
+
+/* What the first bytes may be the beginning of; of fewer than four, HTTP comes before what is not known yet. */
+static __always_inline u8 content_of(u32 start, u32 count)
 {
-	switch (start) {
-	case LETTERS('G', 'E', 'T', ' '):
-	case LETTERS('P', 'O', 'S', 'T'):
-	case LETTERS('P', 'U', 'T', ' '):
-	case LETTERS('H', 'E', 'A', 'D'):
-	case LETTERS('D', 'E', 'L', 'E'):
-	case LETTERS('P', 'A', 'T', 'C'):
-	case LETTERS('O', 'P', 'T', 'I'):
-	case LETTERS('H', 'T', 'T', 'P'):
-	case LETTERS('P', 'R', 'I', ' '):
+	u32 seen = count < 4 ? (1u << 8 * count) - 1 : ~0u;
+
+	if (MAY_BE('G', 'E', 'T', ' ') || MAY_BE('P', 'O', 'S', 'T') || MAY_BE('P', 'U', 'T', ' ') || MAY_BE('H', 'E', 'A', 'D') ||
+	    MAY_BE('D', 'E', 'L', 'E') || MAY_BE('P', 'A', 'T', 'C') || MAY_BE('O', 'P', 'T', 'I') || MAY_BE('P', 'R', 'O', 'P') || MAY_BE('T', 'R', 'A', 'C') ||
+	    MAY_BE('H', 'T', 'T', 'P') || MAY_BE('P', 'R', 'I', ' '))
 		return CONTENT_HTTP;
+	if (MAY_BE('C', 'O', 'N', 'N'))
+		return count < 4 ? CONTENT_UNKNOWN : CONTENT_TUNNEL;
+	if (is_hello(start & seen))
+		return CONTENT_TLS;
+	return count == 1 && start == 22 ? CONTENT_UNKNOWN : CONTENT_OTHER;
+}
+
+/* Adds what a transfer has of the first four bytes of a connection, which may come one by one. */
+static __always_inline void note_start(struct socket_state *state, const struct io *io)
+{
+	struct buffer buffer;
+	u64 left = io->len;
+
+	for (int i = 0; i < FIRST_BUFFERS; i++) {
+		u32 have = state->started, len;
+
+		if (have > 3 || !left || !buffer_at(io, i, &buffer))
+			break;
+		len = buffer.len > left ? left : buffer.len;
+		if (len > 4 - have)
+			len = 4 - have;
+		barrier_var(len);
+		if (len > 4)
+			len = 4;
+		if (bpf_probe_read_user(&state->start_bytes[have & 3], len, (void *)buffer.address))
+			break;
+		state->started = have + len;
+		left -= len;
 	}
-	if (start == LETTERS('C', 'O', 'N', 'N'))
-		return CONTENT_TUNNEL;
-	return is_hello(start) ? CONTENT_TLS : CONTENT_OTHER;
+}
+
+/* Whether the bytes of a connection are recorded as they are; what it carries is found out on the way. */
+static __always_inline bool is_plain(struct socket_state *state, struct sock *sk, const struct io *io)
+{
+	u8 content = state->content;
+	u32 start = 0;
+	u64 buffer;
+
+	if (content == CONTENT_UNKNOWN) {
+		note_start(state, io);
+		content = content_of(state->start, state->started);
+		if (content == CONTENT_OTHER && is_dns(sk, io))
+			content = CONTENT_DNS;
+		/* Until all of a method is there, it only looks like HTTP. */
+		if (content != CONTENT_HTTP || state->started > 3)
+			state->content = content;
+	} else if (content == CONTENT_TUNNEL) {
+		buffer = first_buffer(io);
+		if (buffer)
+			bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
+		if (is_hello(start))
+			state->content = CONTENT_TLS;
+	}
+	return content == CONTENT_HTTP || content == CONTENT_DNS;
 }
 
 static __always_inline void emit_plain(struct socket_state *state, const struct io *io, u64 offset)
@@ -351,11 +450,7 @@ static __always_inline void emit_plain(struct socket_state *state, const struct 
 
 	if (!transfer)
 		return;
-	start_transfer(transfer, io->len);
-	transfer->address = io->buffer;
-	transfer->left_here = io->buffer ? io->len : 0;
-	transfer->vector = io->vector;
-	transfer->vector_left = io->vector_len;
+	start_transfer_of(transfer, io);
 	transfer->object = state->id;
 	transfer->direction = io->direction;
 	transfer->library = ASC_PLAIN;
@@ -380,22 +475,7 @@ static __always_inline void tell_hello(struct socket_state *state, const struct 
 static __always_inline void stream_io(struct socket_state *state, struct sock *sk, const struct target *target,
 				      const struct io *io, u64 offset)
 {
-	u32 start = 0;
-	u64 buffer;
-
-	if (state->content == CONTENT_UNKNOWN || state->content == CONTENT_TUNNEL) {
-		buffer = first_buffer(io);
-		if (buffer)
-			bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
-		if (state->content == CONTENT_UNKNOWN) {
-			state->content = content_of(start);
-			if (state->content == CONTENT_OTHER && is_dns(sk, io))
-				state->content = CONTENT_DNS;
-		} else if (is_hello(start)) {
-			state->content = CONTENT_TLS;
-		}
-	}
-	if (state->content == CONTENT_HTTP || state->content == CONTENT_DNS) {
+	if (is_plain(state, sk, io)) {
 		if (state->content == CONTENT_DNS ? want_net : want_plain)
 			emit_plain(state, io, offset);
 		return;
@@ -406,6 +486,12 @@ static __always_inline void stream_io(struct socket_state *state, struct sock *s
 		socket_sent(target, state->id, io->len);
 	else
 		socket_received(target, state->id, first_buffer(io), io->len);
+}
+
+/* The kernel's own messages (netlink, AF_PACKET) are no business of an agent. */
+static __always_inline bool is_watched(u16 family)
+{
+	return family == AF_INET || family == AF_INET6 || family == AF_UNIX;
 }
 
 /*
@@ -423,19 +509,19 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 	if (!target || !io)
 		return 0;
 	sk = sock_of(file);
-	if (!sk)
+	if (!sk || !is_watched(READ(sk, __sk_common.skc_family)))
 		return 0;
 	state = socket_state(file, sk, &is_new);
 	if (!state)
 		return 0;
 	if (is_new && want_net && state->family != AF_UNIX)
-		emit_socket(state, sk, ASC_SOCKET_USE, io->fd, 0, 0);
+		emit_socket(state, sk, ASC_SOCKET_USE, io->fd, 0, state->type == SOCK_DGRAM ? io->name : 0, 0);
 	offset = __sync_fetch_and_add(&state->bytes[io->direction & 1], io->len);
-	if (state->family == AF_UNIX) {
+	if (state->family == AF_UNIX)
 		note_endpoint(state->inode, io->direction);
-	} else if (state->type == SOCK_STREAM) {
+	if (state->type == SOCK_STREAM) {
 		stream_io(state, sk, target, io, offset);
-	} else if (state->type == SOCK_DGRAM && want_net && is_datagram_of_dns(state, sk, io)) {
+	} else if (state->family != AF_UNIX && state->type == SOCK_DGRAM && want_net && is_datagram_of_dns(state, sk, io)) {
 		state->content = CONTENT_DNS;
 		emit_socket_data(state, io, ASC_CONTENT_DNS);
 	}
@@ -449,6 +535,7 @@ int on_socket(struct syscall_exit *ctx)
 	u16 op = bpf_get_attach_cookie(ctx);
 	struct socket_state *state;
 	struct arguments arguments;
+	s64 result = ctx->result;
 	struct file *file;
 	struct sock *sk;
 	bool is_new;
@@ -467,15 +554,31 @@ int on_socket(struct syscall_exit *ctx)
 	if (!file || type_of(file) != S_IFSOCK)
 		return 0;
 	sk = sock_of(file);
-	if (!sk)
+	if (!sk || !is_watched(READ(sk, __sk_common.skc_family)))
 		return 0;
 	state = socket_state(file, sk, &is_new);
 	if (!state || !want_net)
 		return 0;
-	/* The kernel's own messages (netlink, AF_PACKET) are no business of an agent. */
-	if (state->family != AF_INET && state->family != AF_INET6 && state->family != AF_UNIX)
+	/* Over loopback a connection may have failed before the call returns that only began it. */
+	if (op == ASC_SOCKET_CONNECT && ctx->result == -EINPROGRESS && READ(sk, sk_err))
+		result = -READ(sk, sk_err);
+	emit_socket(state, sk, op, fd, result,
+		    op == ASC_SOCKET_CONNECT || op == ASC_SOCKET_BIND ? arguments.at[1] : 0, arguments.at[2]);
+	return 0;
+}
+
+/* A connection that a program only began to make, and does not wait for, failed. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_socket_state, struct sock *sk, int from, int to)
+{
+	const int syn_sent = 2, closed = 7;
+	u64 key = (u64)sk;
+	struct socket_state *state;
+
+	if (from != syn_sent || to != closed)
 		return 0;
-	emit_socket(state, sk, op, fd, ctx->result,
-		    op == ASC_SOCKET_CONNECT || op == ASC_SOCKET_BIND ? arguments.at[1] : 0);
+	state = bpf_map_lookup_elem(&sockets, &key);
+	if (state)
+		state->error = READ(sk, sk_err);
 	return 0;
 }

@@ -10,7 +10,7 @@
 
 #define PATH_LEN 4096
 #define NAME_LEN 256
-#define MAX_COMPONENTS 64
+#define MAX_COMPONENTS 512
 /* Of these, so many are taken together: a call costs time, and a loop costs the verifier some. */
 #define STEPS 8
 
@@ -41,13 +41,27 @@ struct {
 	__type(value, struct paths);
 } paths SEC(".maps");
 
+/* Puts a name and a slash before what there is of the path. Returns false if there is no room. */
+static __always_inline bool prepend(struct paths *paths, struct dentry *dentry)
+{
+	u32 at = paths->walk.at, len = READ(dentry, d_name.len) & (NAME_LEN - 1);
+
+	if (len + 1 > at || at > PATH_LEN)
+		return false;
+	at -= len;
+	bpf_probe_read_kernel(&paths->path[at & (PATH_LEN - 1)], len, READ(dentry, d_name.name));
+	at -= 1;
+	paths->path[at & (PATH_LEN - 1)] = '/';
+	paths->walk.at = at;
+	return true;
+}
+
 /* One step up. Returns false at the root. */
 static __always_inline bool walk_step(struct paths *paths)
 {
 	struct walk *walk = &paths->walk;
 	struct dentry *dentry = walk->dentry, *parent;
 	struct vfsmount *mnt = walk->mnt;
-	u32 at = walk->at, len;
 
 	if (dentry == walk->root_dentry && mnt == walk->root_mnt)
 		return false;
@@ -56,20 +70,18 @@ static __always_inline bool walk_step(struct paths *paths)
 		struct mount *mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 		struct mount *up = READ(mount, mnt_parent);
 
-		if (mount == up)
+		if (mount == up) {
+			/* A file of no folder, such as a memfd, has a name alone; that of a root is a slash. */
+			if (walk->at == PATH_LEN && READ(dentry, d_name.len) > 1)
+				prepend(paths, dentry);
 			return false;
+		}
 		walk->dentry = READ(mount, mnt_mountpoint);
 		walk->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
 		return true;
 	}
-	len = READ(dentry, d_name.len) & (NAME_LEN - 1);
-	if (len + 1 > at || at > PATH_LEN)
+	if (!prepend(paths, dentry))
 		return false;
-	at -= len;
-	bpf_probe_read_kernel(&paths->path[at & (PATH_LEN - 1)], len, READ(dentry, d_name.name));
-	at -= 1;
-	paths->path[at & (PATH_LEN - 1)] = '/';
-	walk->at = at;
 	walk->dentry = parent;
 	return true;
 }

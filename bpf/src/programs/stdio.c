@@ -7,15 +7,19 @@
 
 enum speech { SPEECH_UNKNOWN = 0, SPEECH_JSON_RPC = 1, SPEECH_OTHER = 2 };
 
-/* Whether a stream begins as JSON-RPC does: with an object, an array, or the header that frames one. */
+/* Whether a transfer begins as JSON-RPC does: with an object, an array, or the header that frames one (Content-Length). */
 static __always_inline u8 speech_of(const struct io *io)
 {
 	u64 buffer = first_buffer(io);
-	u8 start = 0;
+	u8 start[4] = {};
 
-	if (buffer)
-		bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
-	return start == '{' || start == '[' || start == 'C' ? SPEECH_JSON_RPC : SPEECH_OTHER;
+	if (buffer && bpf_probe_read_user(start, io->len < sizeof(start) ? 1 : sizeof(start), (void *)buffer))
+		return SPEECH_OTHER;
+	if (start[0] == '{' || start[0] == '[')
+		return SPEECH_JSON_RPC;
+	if (start[0] == ' ' || start[0] == '\t' || start[0] == '\r' || start[0] == '\n')
+		return SPEECH_UNKNOWN;
+	return *(u32 *)start == LETTERS('C', 'o', 'n', 't') ? SPEECH_JSON_RPC : SPEECH_OTHER;
 }
 
 static __always_inline bool is_wanted(struct target *target, const struct io *io)
@@ -29,9 +33,10 @@ static __always_inline bool is_wanted(struct target *target, const struct io *io
 	/* The compiler knows by now that it is below 2; the verifier does not. */
 	barrier_var(fd);
 	fd &= 3;
-	if (target->speech[fd] == SPEECH_UNKNOWN)
+	/* A server may say something else before it begins to speak. */
+	if (target->speech[fd] != SPEECH_JSON_RPC)
 		target->speech[fd] = speech_of(io);
-	return target->speech[fd] == SPEECH_JSON_RPC;
+	return target->speech[fd] != SPEECH_OTHER;
 }
 
 /* Bytes went through a descriptor below 3. */
@@ -45,11 +50,7 @@ static __always_inline void stdio_io(struct target *target, const struct io *io,
 	transfer = bpf_map_lookup_elem(&transfers, &zero);
 	if (!transfer)
 		return;
-	start_transfer(transfer, io->len);
-	transfer->address = io->buffer;
-	transfer->left_here = io->buffer ? io->len : 0;
-	transfer->vector = io->vector;
-	transfer->vector_left = io->vector_len;
+	start_transfer_of(transfer, io);
 	transfer->object = object;
 	transfer->peer_object = peer_object;
 	transfer->direction = io->direction;

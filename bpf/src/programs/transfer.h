@@ -10,8 +10,28 @@
 #include "common.h"
 
 #define CHUNK 16384
+#define CHUNK_8K 8192
+#define CHUNK_4K 4096
 #define CHUNK_MEDIUM 2048
 #define CHUNK_SMALL 256
+
+/* What a system call transfers. */
+struct io {
+	u64 buffer;
+	u64 vector;
+	u64 vector_len;
+	u64 name; /* of the peer: struct sockaddr, or 0 */
+	u64 len;
+	u32 fd;
+	u16 direction;
+	u16 reserved; /* set as well: a global function may read all of it */
+};
+
+/* struct iovec of 64-bit systems. */
+struct buffer {
+	u64 address;
+	u64 len;
+};
 
 /* Kept in a map: what the verifier reads from there is any number, so its loop stays small. */
 struct transfer {
@@ -41,6 +61,18 @@ static __always_inline void start_transfer(struct transfer *transfer, u64 len)
 	transfer->vector_left = 0;
 	transfer->len = len;
 	transfer->keep = max_payload && len > max_payload ? max_payload : len;
+}
+
+/* Of what a system call transfers, which may be nothing that passed through memory (sendfile): then nothing is kept. */
+static __always_inline void start_transfer_of(struct transfer *transfer, const struct io *io)
+{
+	start_transfer(transfer, io->len);
+	transfer->address = io->buffer;
+	transfer->left_here = io->buffer ? io->len : 0;
+	transfer->vector = io->vector;
+	transfer->vector_left = io->vector_len;
+	if (!io->buffer && !io->vector)
+		transfer->keep = 0;
 }
 
 /* Copies what there is room for. Returns the bytes copied. */
@@ -118,10 +150,7 @@ static __always_inline void emit_piece(const struct transfer *transfer, u32 len,
 /* Goes on to the next buffer. Returns false when there is none. */
 static __always_inline bool next_buffer(struct transfer *transfer)
 {
-	struct {
-		u64 address;
-		u64 len;
-	} buffer = {};
+	struct buffer buffer = {};
 
 	if (!transfer->vector_left || bpf_probe_read_user(&buffer, sizeof(buffer), (void *)transfer->vector))
 		return false;
@@ -157,6 +186,10 @@ __noinline int emit_chunk(struct transfer *transfer)
 		emit_piece(transfer, len, CHUNK_SMALL);
 	else if (len <= CHUNK_MEDIUM)
 		emit_piece(transfer, len, CHUNK_MEDIUM);
+	else if (len <= CHUNK_4K)
+		emit_piece(transfer, len, CHUNK_4K);
+	else if (len <= CHUNK_8K)
+		emit_piece(transfer, len, CHUNK_8K);
 	else
 		emit_piece(transfer, len, CHUNK);
 	transfer->len -= len;
