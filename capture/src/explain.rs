@@ -1,10 +1,9 @@
 //! What would be probed, and why: the resolver's answers, without attaching to anything.
 
 use crate::resolver::{self, Binary, ResolveError};
-use crate::{Error, libraries, mentioned, procfs};
+use crate::{Error, libraries, mentioned, procfs, regular};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Whose probes are asked for.
@@ -16,7 +15,7 @@ pub enum Subject {
     Process(u32),
     /// A program, by path or by name: the file, the interpreter it names if it is a script, the libraries it is linked with.
     Program(OsString),
-    /// A command, program and arguments: what recording it would look at before it starts.
+    /// A command, program and arguments: what recording it would look at before it starts, the machine's TLS libraries too.
     Command(Vec<OsString>),
 }
 
@@ -53,11 +52,15 @@ pub fn explain(subject: &Subject) -> Result<Vec<Explanation>, Error> {
         }
         Subject::Command(command) => {
             let name = command.first().map(OsString::as_os_str).unwrap_or_default();
-            with_libraries(name, mentioned::programs_of(command))?
+            let mut files = with_libraries(name, mentioned::programs_of(command))?;
+            let known: BTreeSet<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+            let installed = libraries::installed().into_iter().filter(|library| !known.contains(library));
+            files.extend(installed.map(|path| (path.clone(), path)));
+            files
         }
     };
     let look = |(path, there): (PathBuf, PathBuf)| {
-        let answer = File::open(there).map_err(ResolveError::Read).and_then(|file| resolver::resolve(&file));
+        let answer = regular::open(&there).map_err(ResolveError::Read).and_then(|file| resolver::resolve(&file));
         Explanation { path, answer }
     };
     Ok(files.into_iter().map(look).collect())

@@ -31,6 +31,7 @@ mod privilege;
 mod prober;
 mod procfs;
 mod recorder;
+mod regular;
 mod repository;
 pub mod resolver;
 mod ringbuf;

@@ -1,9 +1,8 @@
 //! The machine's shared libraries. Those that speak TLS are probed before anything is recorded, because a program that links
 //! one may speak within a millisecond of its start.
 
-use crate::resolver;
+use crate::{regular, resolver};
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where the dynamic linker keeps the paths of the libraries it knows.
@@ -36,14 +35,18 @@ pub(crate) fn installed() -> Vec<PathBuf> {
 pub(crate) fn linked(program: &Path) -> BTreeSet<PathBuf> {
     let cache = std::fs::read(LINKER_CACHE).unwrap_or_default();
     let known: Vec<PathBuf> = cached(&cache).collect();
+    let needed = |path: &Path| regular::open(path).ok().and_then(|file| resolver::needed(&file).ok());
     let mut found = BTreeSet::new();
-    let mut waiting = vec![program.to_owned()];
-    while let Some(path) = waiting.pop() {
-        let needed = File::open(&path).ok().and_then(|file| resolver::needed(&file).ok()).unwrap_or_default();
-        for library in known.iter().filter(|library| needed.iter().any(|name| library.ends_with(name))) {
+    let mut waiting = needed(program).unwrap_or_default();
+    while let Some(name) = waiting.pop() {
+        for library in known.iter().filter(|library| library.ends_with(&name)) {
             let library = library.canonicalize().unwrap_or_else(|_| library.clone());
-            if found.insert(library.clone()) {
-                waiting.push(library);
+            // One of the same name may be for programs of another architecture.
+            if !found.contains(&library)
+                && let Some(its) = needed(&library)
+            {
+                waiting.extend(its);
+                found.insert(library);
             }
         }
     }

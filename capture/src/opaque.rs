@@ -1,29 +1,49 @@
 //! Programs whose TLS could not be looked into: nobody may take their silence for proof that they said nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// A client sends no more than this after its hello if it says nothing: the end of the handshake and of the connection (RFC 8446,
+/// 4.4 and 6.1; RFC 5246, 7.4.7 and 7.4.9).
+const HANDSHAKE: u64 = 160;
+
+/// Byte of a client's first record that says so: the type of the handshake message (RFC 8446, 4).
+const MESSAGE_TYPE: usize = 5;
+const CLIENT_HELLO: u8 = 1;
+
 /// Compares the sockets on which TLS begins with the connections of which plaintext is seen.
 #[derive(Default)]
 pub(crate) struct Opaque {
+    /// Sockets with a TLS hello, by id, until they are closed.
+    sockets: HashMap<u64, Socket>,
     processes: BTreeMap<u32, Seen>,
     programs: BTreeMap<PathBuf, u64>,
 }
 
+struct Socket {
+    tgid: u32,
+    /// The direction in which the client's hello went, and its length.
+    client: Option<(u16, u64)>,
+    bound: bool,
+}
+
 #[derive(Default)]
 struct Seen {
-    /// Sockets with a TLS hello that no connection is known to use.
-    sockets: BTreeSet<u64>,
+    /// Sockets that were closed, of which no connection is known, and over which more went than a handshake.
+    closed: u64,
     /// Connections with plaintext whose socket is not known.
     connections: BTreeSet<u64>,
 }
 
 impl Opaque {
-    /// A socket began to speak TLS.
-    pub(crate) fn hello(&mut self, tgid: u32, socket: u64) {
-        self.processes.entry(tgid).or_default().sockets.insert(socket);
+    /// A socket began to speak TLS in a direction. `data` is the beginning of the `len` bytes.
+    pub(crate) fn hello(&mut self, tgid: u32, socket: u64, direction: u16, data: &[u8], len: u64) {
+        let known = self.sockets.entry(socket).or_insert(Socket { tgid, client: None, bound: false });
+        if data.get(MESSAGE_TYPE) == Some(&CLIENT_HELLO) {
+            known.client = Some((direction, len));
+        }
     }
 
     /// Plaintext of a connection was seen whose socket is not known.
@@ -33,15 +53,24 @@ impl Opaque {
 
     /// The socket of a connection is known.
     pub(crate) fn bound(&mut self, tgid: u32, connection: u64, socket: u64) {
-        let seen = self.processes.entry(tgid).or_default();
-        seen.sockets.remove(&socket);
-        seen.connections.remove(&connection);
+        self.sockets.entry(socket).or_insert(Socket { tgid, client: None, bound: false }).bound = true;
+        self.processes.entry(tgid).or_default().connections.remove(&connection);
+    }
+
+    /// A socket was closed after so many bytes, sent and received.
+    pub(crate) fn closed(&mut self, socket: u64, bytes: [u64; 2]) {
+        let Some(Socket { tgid, client, bound }) = self.sockets.remove(&socket) else { return };
+        let spoke = client.is_none_or(|(direction, hello)| bytes[usize::from(direction & 1)] > hello + HANDSHAKE);
+        if spoke && !bound {
+            self.processes.entry(tgid).or_default().closed += 1;
+        }
     }
 
     /// A process ended, or became another program.
     pub(crate) fn ended(&mut self, tgid: u32, path: Option<&[u8]>) {
-        let Some(seen) = self.processes.remove(&tgid) else { return };
-        let unseen = seen.sockets.len().saturating_sub(seen.connections.len()) as u64;
+        let left = self.sockets.extract_if(|_, socket| socket.tgid == tgid).filter(|(_, socket)| !socket.bound).count();
+        let seen = self.processes.remove(&tgid).unwrap_or_default();
+        let unseen = (seen.closed + left as u64).saturating_sub(seen.connections.len() as u64);
         if unseen > 0 {
             let path = PathBuf::from(OsStr::from_bytes(path.unwrap_or_default()));
             *self.programs.entry(path).or_default() += unseen;
@@ -57,6 +86,7 @@ impl Opaque {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentsight_formats::record::direction::{RECEIVED, SENT};
 
     fn programs(fill: impl Fn(&mut Opaque)) -> Vec<(PathBuf, u64)> {
         let mut opaque = Opaque::default();
@@ -65,23 +95,44 @@ mod tests {
         opaque.programs()
     }
 
+    /// Both hellos of a socket of a client.
+    fn hellos(opaque: &mut Opaque, socket: u64) {
+        opaque.hello(1, socket, SENT, &[22, 3, 1, 2, 0, CLIENT_HELLO], 500);
+        opaque.hello(1, socket, RECEIVED, &[22, 3, 3, 2, 0, 2], 4000);
+    }
+
     #[test]
     fn a_program_is_named_when_more_of_its_sockets_speak_tls_than_were_seen() {
-        let named = |count| vec![(PathBuf::from("/bin/agent"), count)];
-        assert_eq!(programs(|opaque| [7, 8].map(|socket| opaque.hello(1, socket)).into_iter().collect()), named(2));
-        // A hello goes both ways: one socket is one connection.
-        assert_eq!(programs(|opaque| [7, 7].map(|socket| opaque.hello(1, socket)).into_iter().collect()), named(1));
+        let named = vec![(PathBuf::from("/bin/agent"), 2)];
+        assert_eq!(programs(|opaque| [7, 8].into_iter().for_each(|socket| hellos(opaque, socket))), named);
+        let closed = programs(|opaque| {
+            hellos(opaque, 7);
+            opaque.closed(7, [700, 4000]);
+            hellos(opaque, 8);
+        });
+        assert_eq!(closed, named);
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_after_its_handshake_is_not_named() {
+        let refused = programs(|opaque| {
+            hellos(opaque, 7);
+            opaque.closed(7, [600, 4000]);
+        });
+        assert_eq!(refused, []);
     }
 
     #[test]
     fn a_program_whose_plaintext_is_seen_is_not_named() {
         let bound = programs(|opaque| {
-            opaque.hello(1, 7);
-            opaque.bound(1, 3, 7);
+            opaque.hello(1, 7, SENT, &[], 500);
+            // Another process goes on with it, and the server's hello comes later.
+            opaque.bound(2, 3, 7);
+            hellos(opaque, 7);
         });
         assert_eq!(bound, []);
         let unbound = programs(|opaque| {
-            opaque.hello(1, 7);
+            hellos(opaque, 7);
             opaque.plaintext(1, 3);
         });
         assert_eq!(unbound, []);

@@ -3,6 +3,7 @@
 use crate::attached::{self, Attached, FileId, Stamp};
 use crate::kernel::{Attach, Kernel};
 use crate::procfs;
+use crate::regular;
 use crate::resolver::{self, Binary, Site};
 use crate::warmup::WarmUp;
 use agentsight_formats::record::{self, Json, kind};
@@ -41,7 +42,7 @@ impl Prober {
     /// `path` is where this process can open the file, `name` how it is called in the capture. A file that was seen before
     /// costs a stat.
     pub(crate) fn probe(&mut self, kernel: &Kernel<'_>, path: &Path, name: &Path) -> Option<Vec<u8>> {
-        self.probe_file(kernel, File::open(path).ok()?, name)
+        self.probe_file(kernel, regular::open(path).ok()?, name)
     }
 
     /// Looks again at a file that was written to, if it is not what it was.
@@ -53,7 +54,7 @@ impl Prober {
     fn probe_file(&mut self, kernel: &Kernel<'_>, file: File, name: &Path) -> Option<Vec<u8>> {
         let metadata = file.metadata().ok()?;
         let (id, stamp) = (id_of(&metadata), Stamp::of(&metadata));
-        if !metadata.is_file() || self.seen.insert(id, stamp) == Some(stamp) || self.attached.still_fits(id, &stamp) {
+        if self.seen.insert(id, stamp) == Some(stamp) || self.attached.still_fits(id, &stamp) {
             return None;
         }
         if let Some(warm_up) = &self.warm_up {
@@ -104,9 +105,9 @@ impl Prober {
         let inside = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").ok()?);
         // It is mapped, and may have no name any more: some remove what they have unpacked as soon as it is loaded.
         let mapped = || procfs::mapped(pid).into_iter().find(|mapped| mapped.name == path);
-        let file = File::open(inside).or_else(|error| File::open(mapped().ok_or(error)?.file));
+        let file = regular::open(&inside).or_else(|error| regular::open(&mapped().ok_or(error)?.file));
         // A process that has ended leaves its files.
-        self.probe_file(kernel, file.or_else(|_| File::open(path)).ok()?, path)
+        self.probe_file(kernel, file.or_else(|_| regular::open(path)).ok()?, path)
     }
 
     /// Looks at everything that a running process has mapped.

@@ -137,6 +137,7 @@ impl State {
             }
             Body::Socket { socket, .. } if socket.op.get() == socket_op::CLOSE => {
                 let id = socket.socket_id.get();
+                self.opaque.closed(id, [socket.sent.get(), socket.received.get()]);
                 for gone in [
                     Repeated::Socket(id),
                     Repeated::Hello(id, direction::SENT),
@@ -152,8 +153,9 @@ impl State {
             }
             Body::Endpoint(end) => self.repeat(Repeated::Endpoint(tgid, end.object.get(), end.direction.get()), record),
             Body::Descriptor { descriptor, .. } => self.repeat(Repeated::Descriptor(tgid, descriptor.fd.get()), record),
-            Body::SocketData { data, .. } if data.content.get() == record::socket_content::TLS_HELLO => {
-                self.opaque.hello(tgid, data.socket_id.get());
+            Body::SocketData { data, bytes } if data.content.get() == record::socket_content::TLS_HELLO => {
+                let (socket, direction) = (data.socket_id.get(), data.direction.get());
+                self.opaque.hello(tgid, socket, direction, bytes, data.len.get().into());
                 self.repeat(Repeated::Hello(data.socket_id.get(), data.direction.get()), record);
             }
             Body::File { file, .. } if file.file_id.get() != 0 => match file.op.get() {

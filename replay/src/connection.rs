@@ -30,6 +30,10 @@ const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
 const MAX_CARRIERS: usize = 8;
 const MAX_RAWS: usize = 64;
 
+/// A client sends no more than this after its hello if it says nothing: the end of the handshake and of the connection (RFC 8446,
+/// 4.4 and 6.1; RFC 5246, 7.4.7 and 7.4.9).
+const HANDSHAKE: u64 = 160;
+
 /// Bytes of memory that a connection takes besides itself and its names, and each of its raw ids and processes, about.
 const OVERHEAD: usize = 512;
 const OVERHEAD_EACH: usize = 128;
@@ -140,6 +144,8 @@ pub(crate) struct Connection {
     names: Option<bool>,
     /// What was said of its ends.
     told: Option<Ends>,
+    /// The direction of the client's hello, and its length.
+    client_hello: Option<(usize, u64)>,
 }
 
 impl Connection {
@@ -241,10 +247,12 @@ impl Connection {
         }
     }
 
-    pub fn hello(&mut self, hello: Option<Hello>) {
+    /// The first `len` bytes of TLS in a direction.
+    pub fn hello(&mut self, hello: Option<Hello>, side: usize, len: u64) {
         self.row.tls_seen = true;
         match hello {
             Some(hello) if hello.client => {
+                self.client_hello = Some((side, len));
                 self.server_asked_for = hello.server_name.or(self.server_asked_for.take());
                 self.offered = hello.alpn;
             }
@@ -407,6 +415,12 @@ impl Connection {
     }
 
     /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
+    /// Whether the client said nothing after its hello but what ends a handshake, and a connection.
+    pub fn is_handshake_only(&self) -> bool {
+        let little = |(side, hello): (usize, u64)| self.socket_bytes[side] <= hello + HANDSHAKE;
+        self.row.tls_seen && !self.row.plaintext_seen && self.summed && self.client_hello.is_some_and(little)
+    }
+
     pub fn into_row(mut self) -> Option<tables::Connection> {
         let anything = self.row.plaintext_seen || self.row.tls_seen || self.used || self.opened;
         let known_peer = self.stream_socket && self.row.peer_port.is_some();

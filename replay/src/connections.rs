@@ -14,7 +14,7 @@ use crate::http_rows;
 use crate::memory::Memory;
 use crate::output::Output;
 use crate::processes::signed;
-use crate::signals::{Asking, Ends, Posted};
+use crate::signals::{Asking, Ends, HandshakeOnly, Posted};
 use crate::table::Timestamp;
 use crate::wanted::Wanted;
 use crate::{hello, tables};
@@ -140,7 +140,8 @@ impl Connections {
         let key = data.socket_id.get();
         let mut connection = self.take(key, data.header.tgid.get(), (proc_id, ts));
         if data.content.get() == record::socket_content::TLS_HELLO {
-            connection.hello(hello::parse(bytes));
+            let side = usize::from(data.direction.get() == direction::RECEIVED);
+            connection.hello(hello::parse(bytes), side, data.len.get().into());
         } else {
             connection.datagram(data);
         }
@@ -340,6 +341,9 @@ impl Connections {
         });
         forget(&mut self.of_process, &connection.processes, key);
         forget(&mut self.active, &connection.active, key);
+        if connection.is_handshake_only() {
+            output.tell(&HandshakeOnly { conn_id: connection.row.conn_id });
+        }
         if let Some(row) = connection.into_row() {
             output.row(&row);
         }

@@ -50,6 +50,14 @@ table! {
 }
 
 table! {
+    /// TLS got no further than its handshake: there was nothing to see. The row of the connection follows.
+    pub struct HandshakeOnly in "handshake_only" {
+        /// The connection.
+        conn_id: i64,
+    }
+}
+
+table! {
     /// A socket has these ends.
     pub struct Ends in "ends" {
         /// Its connection.

@@ -68,6 +68,9 @@ struct {
 	__uint(max_entries, 16 << 20);
 } ring SEC(".maps");
 
+/* Whether TLS is seen below its connections: then it matters where received bytes are put. Of Go, by which goroutine. */
+enum told { TOLD_WHERE = 1, TOLD_BY_WHOM = 2 };
+
 /* The recorded processes. The generation tells apart two processes that have the same id one after the other. */
 struct target {
 	u64 generation;
@@ -75,8 +78,8 @@ struct target {
 	u64 stdio_offset[4][2];
 	/* Whether a standard stream speaks JSON-RPC: enum speech. */
 	u8 speech[4];
-	/* Whether TLS is seen below its connections: then it matters where received bytes are put. */
-	u32 below;
+	/* What sockets have to tell of: enum told. */
+	u32 told;
 };
 
 struct {

@@ -482,10 +482,13 @@ static __always_inline void stream_io(struct socket_state *state, struct sock *s
 	}
 	if (state->content == CONTENT_TLS && want_net && state->hello[io->direction & 1] != HELLO_TOLD)
 		tell_hello(state, io);
-	if (io->direction == ASC_SENT)
-		socket_sent(target, state->id, io->len);
-	else
+	note_routine(target, state->id, io->direction);
+	if (io->direction == ASC_SENT) {
+		socket_sent(target, state->id, first_buffer(io), io->len);
+	} else {
+		received_within(state->id, io->len);
 		socket_received(target, state->id, first_buffer(io), io->len);
+	}
 }
 
 /* The kernel's own messages (netlink, AF_PACKET) are no business of an agent. */

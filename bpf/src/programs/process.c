@@ -235,7 +235,7 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 		return 0;
 	/* What was at an address of its memory is there no more. */
 	target->generation = unique_id();
-	target->below = 0;
+	target->told = 0;
 	__builtin_memset(target->speech, SPEECH_UNKNOWN, sizeof(target->speech));
 	seq = draw_seq();
 	exec = &scratch->exec;

@@ -114,7 +114,7 @@ static __always_inline void enter_aead(struct pt_regs *ctx, struct target *targe
 	u64 operation = OPERATION(call->cookie), text, len, data, data_len, extra = 0;
 	bool type_inside;
 
-	target->below = 1;
+	target->told |= TOLD_WHERE;
 	call->buffer = 0;
 	if (operation == OP_SEAL || operation == OP_OPEN) {
 		text = argument(ctx, 6);

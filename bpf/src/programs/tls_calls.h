@@ -45,6 +45,16 @@ struct call {
 	u64 type_inside;
 	/* Of AEAD: the socket from which what is opened came, if that is not known of the object. */
 	u64 socket;
+	/* Of reads: the socket that received while the thread was in the call, and how much. */
+	u64 from;
+	u64 from_len;
+};
+
+/* A transfer of a socket, in a thread of Go: by which goroutine, and when. */
+struct last_io {
+	u64 socket;
+	u64 routine;
+	u64 at;
 };
 
 /* Calls nest: TLS through a TLS proxy reads one connection while it reads another. */
@@ -64,6 +74,7 @@ struct calls {
 	u64 received_socket;
 	/* How the last record begins that took the socket several calls: its first bytes, and those behind a nonce. */
 	u64 begun[2];
+	struct last_io last[2];
 };
 
 struct {
@@ -135,6 +146,8 @@ static __always_inline struct call *push_call(struct pt_regs *ctx, struct calls 
 	call->sp = PT_REGS_SP(ctx);
 	call->ssl = PT_REGS_PARM1(ctx);
 	call->cookie = cookie;
+	call->from = 0;
+	call->from_len = 0;
 	all->depth = depth + 1;
 	return call;
 }

@@ -82,8 +82,9 @@ static __always_inline void bind(u64 conn_id, u64 socket_id)
 }
 
 /*
- * From plaintext to socket: the first socket that sends on the thread, during the write or after it, as many bytes as
- * encryption makes of what was written. Reads prove nothing: under asyncio the last socket that received is any.
+ * From plaintext to socket: the socket that sends TLS on the thread, during the write or after it, as many bytes as encryption
+ * makes of what was written. A read proves something only if the socket received within it (`bind_reader`): under asyncio the
+ * last socket that received is any.
  */
 static __always_inline void await_socket(struct calls *all, u64 ssl, u64 len)
 {
@@ -96,8 +97,16 @@ static __always_inline void await_socket(struct calls *all, u64 ssl, u64 len)
 	all->pending_len += len + RECORD_OVERHEAD * ((len + CHUNK - 1) / CHUNK);
 }
 
-/* A socket has sent. */
-static __always_inline void socket_sent(const struct target *target, u64 socket, u64 len)
+/* Whether bytes begin as a record of TLS does: with a type (RFC 8446, 5.1) and a version. */
+static __always_inline bool begins_record(u64 bytes)
+{
+	u8 start[2] = {};
+
+	return !bpf_probe_read_user(start, sizeof(start), (void *)bytes) && start[0] >= 20 && start[0] <= 24 && start[1] == 3;
+}
+
+/* A socket has sent `len` bytes, from `bytes` on, if that is known. */
+static __always_inline void socket_sent(const struct target *target, u64 socket, u64 bytes, u64 len)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct calls *all = bpf_map_lookup_elem(&calls, &thread);
@@ -107,6 +116,8 @@ static __always_inline void socket_sent(const struct target *target, u64 socket,
 	if (!all || !all->pending)
 		return;
 	if (all->pending_socket != socket) {
+		if (!begins_record(bytes))
+			return;
 		all->pending_socket = socket;
 		all->pending_sent = 0;
 	}
@@ -120,6 +131,31 @@ static __always_inline void socket_sent(const struct target *target, u64 socket,
 		return;
 	connection->socket = socket;
 	bind(connection->id, socket);
+}
+
+/* A socket has received: for the read that the thread is in, if it is in one. */
+static __always_inline void received_within(u64 socket, u64 len)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct calls *all = bpf_map_lookup_elem(&calls, &thread);
+	struct call *call;
+
+	if (!all || !all->depth)
+		return;
+	call = &all->call[(all->depth - 1) & (MAX_DEPTH - 1)];
+	if (call->from != socket)
+		call->from_len = 0;
+	call->from = socket;
+	call->from_len += len;
+}
+
+/* A read has returned so many bytes: if a socket received them within it, that is the connection's. */
+static __always_inline void bind_reader(struct connection *connection, const struct call *call, u64 len)
+{
+	if (connection->socket || !call->from || call->from_len < len + RECORD_OVERHEAD)
+		return;
+	connection->socket = call->from;
+	bind(connection->id, call->from);
 }
 
 static __always_inline void forget_connection(u64 ssl, const struct target *target)

@@ -51,7 +51,7 @@ static __always_inline void enter_ring(struct pt_regs *ctx, struct target *targe
 {
 	bool open = OPERATION(call->cookie) == OP_RING_OPEN;
 
-	target->below = 1;
+	target->told |= TOLD_WHERE;
 	call->buffer = 0;
 	if (!take_ring_arguments(ctx, call, open, 2) && !take_ring_arguments(ctx, call, open, 3) &&
 	    !take_ring_arguments(ctx, call, open, 4))

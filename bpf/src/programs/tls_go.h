@@ -26,6 +26,7 @@ struct go_key {
 struct go_call {
 	u64 connection;
 	u64 buffer;
+	u64 entered;
 };
 
 struct {
@@ -40,22 +41,60 @@ static __always_inline bool is_go(u64 operation)
 	return operation == OP_GO_CLOSE || (operation >= OP_GO_READ && operation <= OP_GO_WRITE_RETURN);
 }
 
-static __always_inline void go_enter(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 operation)
+/* The goroutine that a system call is made by. */
+static __always_inline u64 calling_routine(void)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+#if defined(__TARGET_ARCH_x86)
+	return regs->r14;
+#else
+	return regs->user_regs.regs[28];
+#endif
+}
+
+/* A socket has sent or received, perhaps for a goroutine. */
+static __always_inline void note_routine(const struct target *target, u64 socket, u16 direction)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct last_io *last;
+	struct calls *all;
+
+	if (!(target->told & TOLD_BY_WHOM))
+		return;
+	all = bpf_map_lookup_elem(&calls, &thread);
+	if (!all)
+		return;
+	last = &all->last[direction & 1];
+	last->socket = socket;
+	last->routine = calling_routine();
+	last->at = bpf_ktime_get_ns();
+}
+
+/*
+ * What the goroutine sent or received last, within the call that returns now, was over the connection's socket. (What its thread
+ * sent next is not: the call may begin with a handshake, in which other goroutines run there.)
+ */
+static __always_inline void bind_routine(const struct calls *all, struct connection *connection, const struct go_call *call,
+					 u64 routine, u16 direction)
+{
+	const struct last_io *last = &all->last[direction & 1];
+
+	if (connection->socket || !last->socket || last->routine != routine || last->at < call->entered)
+		return;
+	connection->socket = last->socket;
+	bind(connection->id, last->socket);
+}
+
+static __always_inline void go_enter(struct pt_regs *ctx, struct target *target, u64 operation)
 {
 	struct go_key key = { .routine = GO_ROUTINE(ctx), .generation = target->generation };
-	struct go_call call = { .connection = GO_FIRST(ctx), .buffer = GO_SECOND(ctx) };
-	struct connection *connection;
+	struct go_call call = { .connection = GO_FIRST(ctx), .buffer = GO_SECOND(ctx), .entered = bpf_ktime_get_ns() };
 
+	target->told |= TOLD_BY_WHOM;
 	key.direction = operation == OP_GO_READ ? ASC_RECEIVED : ASC_SENT;
 	if (bpf_map_update_elem(&go_calls, &key, &call, BPF_ANY))
 		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, 0);
-	if (operation == OP_GO_READ)
-		return;
-	connection = connection_of(call.connection, target);
-	/* A stack that has to grow enters the function twice. */
-	all->pending = 0;
-	if (connection && !connection->socket)
-		await_socket(all, call.connection, GO_THIRD(ctx));
 }
 
 static __always_inline void go_return(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 cookie)
@@ -70,19 +109,21 @@ static __always_inline void go_return(struct pt_regs *ctx, const struct target *
 	if (!call)
 		return;
 	connection = len > 0 ? connection_of(call->connection, target) : NULL;
-	if (connection)
+	if (connection) {
+		bind_routine(all, connection, call, key.routine, key.direction);
 		emit_bytes(all, connection, cookie, call->buffer, len);
+	}
 	bpf_map_delete_elem(&go_calls, &key);
 }
 
-static __always_inline void go_call(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 cookie)
+static __always_inline void go_call(struct pt_regs *ctx, struct target *target, struct calls *all, u64 cookie)
 {
 	u64 operation = OPERATION(cookie);
 
 	if (operation == OP_GO_CLOSE)
 		forget_connection(GO_FIRST(ctx), target);
 	else if (operation == OP_GO_READ || operation == OP_GO_WRITE)
-		go_enter(ctx, target, all, operation);
+		go_enter(ctx, target, operation);
 	else
 		go_return(ctx, target, all, cookie);
 }

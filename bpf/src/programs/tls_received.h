@@ -37,7 +37,7 @@ static __always_inline void socket_received(const struct target *target, u64 soc
 {
 	struct calls *all;
 
-	if (!target->below || !buffer)
+	if (!(target->told & TOLD_WHERE) || !buffer)
 		return;
 	all = calls_of_thread();
 	if (!all)

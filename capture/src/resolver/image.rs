@@ -7,7 +7,7 @@ use super::ResolveError;
 use super::functions::Called;
 use object::elf::{FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable};
-use object::{Endianness, ReadCache};
+use object::{Endianness, ReadCache, ReadRef};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -68,6 +68,12 @@ pub(super) struct Image<'data> {
 impl<'data> Image<'data> {
     pub(super) fn parse(file: &'data File, data: Data<'data>) -> Result<Self, ResolveError> {
         let length = file.metadata()?.len();
+        // Magic number and class (elf(5)).
+        match data.read_bytes_at(0, 5) {
+            Ok([0x7f, b'E', b'L', b'F', 2]) => {}
+            Ok([0x7f, b'E', b'L', b'F', 1]) => return Err(ResolveError::Elf32),
+            _ => return Err(ResolveError::NoElf),
+        }
         let header = FileHeader64::<Endianness>::parse(data)?;
         let endian = header.endian()?;
         let machine = match (endian, header.e_machine(endian)) {

@@ -43,7 +43,11 @@ use std::fs::File;
 pub enum ResolveError {
     #[error("cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    #[error("no 64-bit ELF file: {0}")]
+    #[error("no program: it is no ELF file")]
+    NoElf,
+    #[error("a 32-bit program: only 64-bit ones are looked into")]
+    Elf32,
+    #[error("no ELF file that can be read: {0}")]
     Elf(#[from] object::read::Error),
     #[error("ELF machine {machine} is neither x86-64 nor arm64")]
     Machine { machine: u16 },

@@ -5,28 +5,35 @@
 use super::{Analyzer, Inputs, Rows, reads};
 use crate::bounded::Bounded;
 use crate::names;
+use crate::signals::HandshakeOnly;
 use crate::table::Row;
 use crate::tables::{Connection, Finding};
 
-pub(super) const READS: Inputs = reads(&[(Connection::TABLE, &[])]);
+pub(super) const READS: Inputs = reads(&[(Connection::TABLE, &[]), (HandshakeOnly::TABLE, &[])]);
 
 /// Processes with their hosts that are remembered.
 const MAX_REMEMBERED: usize = 65_536;
 
 pub(super) struct Unseen {
     told: Bounded<(i64, String), ()>,
+    /// The connection whose row comes next, if nothing was said over it.
+    silent: Option<i64>,
 }
 
 impl Unseen {
     pub fn boxed(_: &str) -> Box<dyn Analyzer> {
-        Box::new(Unseen { told: Bounded::new(MAX_REMEMBERED) })
+        Box::new(Unseen { told: Bounded::new(MAX_REMEMBERED), silent: None })
     }
 }
 
 impl Analyzer for Unseen {
     fn row(&mut self, row: &dyn Row, out: &mut Rows<'_>) {
+        if let Some(handshake) = row.downcast::<HandshakeOnly>() {
+            self.silent = Some(handshake.conn_id);
+        }
         let Some(connection) = row.downcast::<Connection>() else { return };
-        if !connection.tls_seen || connection.plaintext_seen {
+        let silent = self.silent.take() == Some(connection.conn_id);
+        if !connection.tls_seen || connection.plaintext_seen || silent {
             return;
         }
         let name = connection.server_name.as_ref().or(connection.peer_address.as_ref());
@@ -77,6 +84,9 @@ mod tests {
         ];
         let (mut analyzer, mut told) = (Unseen::boxed(""), Vec::new());
         let mut out = |row: &dyn Row| told.extend(row.downcast::<Finding>().map(|finding| finding.message.clone()));
+        // Nothing was said over this one.
+        analyzer.row(&HandshakeOnly { conn_id: 6 }, &mut out);
+        analyzer.row(&connection(6, 1, Some("d.example"), false), &mut out);
         rows.iter().for_each(|row| analyzer.row(row, &mut out));
         let expected = ["a.example", "a.example", "10.0.0.7"];
         assert_eq!(told, expected.map(|host| format!("what went through TLS to {host} was not seen")));
