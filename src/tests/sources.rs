@@ -197,12 +197,12 @@ fn more_than_the_cap_of_a_write_is_counted_and_marked() {
 #[test]
 fn tls_through_nothing_that_is_known_is_told() {
     let Some(folder) = folder() else { return };
-    // What a client says first, and no more.
+    // What a client says first, and then more than a handshake.
     let program = "
 import socket
 listener = socket.create_server(('127.0.0.1', 0)); client = socket.create_connection(listener.getsockname())
 body = bytes([1, 0, 0, 40, 3, 3]) + bytes(38)
-client.sendall(bytes([0x16, 3, 1, 0, len(body)]) + body)";
+client.sendall(bytes([0x16, 3, 1, 0, len(body)]) + body); client.sendall(bytes([0x17, 3, 3, 1, 0]) + bytes(256))";
     let summary = record_command(&folder, &[], &[&python(), "-c", program]);
     assert!(summary.contains("whose plaintext was not seen: `agentsight probes"), "{summary}");
     let sql = "SELECT tls_seen, plaintext_seen FROM connections WHERE role = 'client'";

@@ -85,6 +85,71 @@ listener ="#;
     assert_eq!(rows, expected);
 }
 
+/// Of each connection: whether its plaintext is known, and how much was sent and received.
+fn sides(folder: &TempDir) -> Vec<serde_json::Value> {
+    let sql =
+        "SELECT role, plaintext_seen AS seen, plaintext_sent AS sent, plaintext_received AS received FROM connections
+        WHERE transport = 'tcp' OR transport IS NULL ORDER BY conn_id";
+    query(folder, sql)
+}
+
+fn side(role: &str, seen: bool, [sent, received]: [u64; 2]) -> serde_json::Value {
+    serde_json::json!({"role": role, "seen": seen, "sent": sent, "received": received})
+}
+
+#[test]
+fn who_only_reads_is_bound_to_the_socket_as_well() {
+    let Some(folder) = certificate() else { return };
+    support::record(&folder, "talk(b'x' * 50_000)");
+    assert_eq!(sides(&folder), [side("client", true, [50_000, 0]), side("server", true, [0, 50_000])]);
+    // The other way round: the client reads what the server greets with.
+    support::record(&folder, "end, other = pair(); other.sendall(b'welcome'); assert end.recv(100) == b'welcome'");
+    assert_eq!(sides(&folder), [side("client", true, [0, 7]), side("server", true, [7, 0])]);
+}
+
+#[test]
+fn plaintext_is_not_taken_for_that_of_a_socket_that_sends_no_tls() {
+    let Some(folder) = certificate() else { return };
+    // The bytes are encrypted, and wait while the thread sends others (asyncio does so when a peer does not read).
+    let program = r#"
+incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+context = ssl.create_default_context(cafile="cert.pem"); server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
+secret, plain = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+def serve():
+    with server.wrap_socket(secret.accept()[0], server_side=True) as tls: assert tls.recv(100) == b"secret"
+thread = threading.Thread(target=serve); thread.start()
+carrier, other = socket.create_connection(secret.getsockname()), socket.create_connection(plain.getsockname())
+tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+while True:
+    try: tls.do_handshake(); break
+    except ssl.SSLWantReadError: carrier.sendall(outgoing.read()); incoming.write(carrier.recv(65536))
+carrier.sendall(outgoing.read())
+tls.write(b"secret"); other.sendall(b"plain" * 1000); carrier.sendall(outgoing.read()); thread.join()"#;
+    support::record(&folder, program);
+    let seen: Vec<_> = sides(&folder).into_iter().filter(|side| side["seen"] == true).collect();
+    assert_eq!(seen, [side("client", true, [6, 0]), side("server", true, [0, 6])]);
+}
+
+#[test]
+fn a_handshake_that_came_to_nothing_is_no_unseen_plaintext() {
+    let Some(folder) = certificate() else { return };
+    let program = r#"
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    try: server.wrap_socket(listener.accept()[0], server_side=True).recv(100)
+    except ssl.SSLError: pass
+thread = threading.Thread(target=serve); thread.start()
+try: ssl.create_default_context().wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="localhost")
+except ssl.SSLCertVerificationError: print("refused", end="")
+thread.join()"#;
+    assert_eq!(support::record(&folder, program), "refused");
+    assert_eq!(sides(&folder), [side("client", false, [0, 0]), side("server", false, [0, 0])]);
+    assert_eq!(query(&folder, "SELECT rule_id FROM findings"), Vec::<serde_json::Value>::new());
+    let info = support::agentsight(&folder, &["info", "run.asc"]).stdout;
+    assert!(!String::from_utf8_lossy(&info).contains("unseen TLS"), "{}", String::from_utf8_lossy(&info));
+}
+
 #[test]
 fn a_process_that_is_not_recorded_leaves_no_plaintext() {
     let Some(folder) = certificate() else { return };
