@@ -53,16 +53,11 @@ static __always_inline u64 peer_inode(struct file *file)
 	return peer ? READ(peer, sk_socket, file, f_inode, i_ino) : 0;
 }
 
-/* A global function: the verifier looks at it once. */
-__noinline int transferred_by(u64 file_address, struct target *target, const struct io *io)
+static __always_inline void transferred_by(struct file *file, struct target *target, const struct io *io)
 {
-	struct file *file = (void *)file_address;
-	u32 type;
+	u32 type = type_of(file);
 	u64 inode;
 
-	if (!target || !io)
-		return 0;
-	type = type_of(file);
 	if (type == S_IFREG) {
 		if (want_file)
 			file_io(file, io->fd, io->direction, io->len);
@@ -78,7 +73,6 @@ __noinline int transferred_by(u64 file_address, struct target *target, const str
 	} else if (type == S_IFCHR && io->fd < 3 && is_terminal(file)) {
 		stdio_io(target, io, ASC_TERMINAL, READ(file, f_inode, i_ino), 0);
 	}
-	return 0;
 }
 
 static __always_inline void of_message(struct io *io, const struct message *message)
@@ -128,7 +122,7 @@ int on_io(struct syscall_exit *ctx)
 	}
 	file = file_of(io.fd);
 	if (file)
-		transferred_by((u64)file, target, &io);
+		transferred_by(file, target, &io);
 	return 0;
 }
 
@@ -168,32 +162,34 @@ int on_messages(struct syscall_exit *ctx)
 	return 0;
 }
 
+/* One end of a splice. A global function: the verifier looks at it once. */
+__noinline int spliced(struct target *target, u32 fd, u16 direction, u64 len)
+{
+	struct io io = { .fd = fd, .direction = direction, .len = len };
+	struct file *file = file_of(fd);
+
+	if (target && file)
+		transferred_by(file, target, &io);
+	return 0;
+}
+
 /* From file to file, pipe or socket without passing through memory: the bytes are counted, and not seen. */
 SEC("tracepoint")
 int on_splice(struct syscall_exit *ctx)
 {
 	struct arguments arguments;
 	struct target *target;
-	struct io from = { .direction = ASC_RECEIVED }, to = { .direction = ASC_SENT };
-	struct file *file;
-	u32 shape;
+	bool to_first;
 
 	if (ctx->result <= 0)
 		return 0;
 	target = target_of(bpf_get_current_pid_tgid() >> 32);
 	if (!target)
 		return 0;
-	shape = bpf_get_attach_cookie(ctx) >> 8 & 0xff;
+	to_first = (bpf_get_attach_cookie(ctx) >> 8 & 0xff) == IO_SENDFILE;
 	read_arguments(&arguments);
-	from.fd = shape == IO_SENDFILE ? arguments.at[1] : arguments.at[0];
-	to.fd = shape == IO_SENDFILE ? arguments.at[0] : arguments.at[2];
-	from.len = to.len = ctx->result;
-	file = file_of(from.fd);
-	if (file)
-		transferred_by((u64)file, target, &from);
-	file = file_of(to.fd);
-	if (file)
-		transferred_by((u64)file, target, &to);
+	spliced(target, to_first ? arguments.at[1] : arguments.at[0], ASC_RECEIVED, ctx->result);
+	spliced(target, to_first ? arguments.at[0] : arguments.at[2], ASC_SENT, ctx->result);
 	return 0;
 }
 
