@@ -153,19 +153,26 @@ impl Kernel<'_> {
         Ok(links)
     }
 
-    /// Records a process from now on, and what it forks.
+    /// Records a process from now on, and what it forks. Returns whether it was not recorded before.
     ///
     /// # Errors
     /// When the table of targets is full.
-    pub(crate) fn add_target(&self, pid: u32, generation: u64) -> Result<(), Error> {
+    pub(crate) fn add_target(&self, pid: u32, generation: u64) -> Result<bool, Error> {
         let targets = &self.skel.maps.targets;
         let mut target = vec![0; targets.value_size() as usize];
         // The first field of `struct target`.
         target[..8].copy_from_slice(&generation.to_ne_bytes());
-        targets.update(&pid.to_ne_bytes(), &target, MapFlags::NO_EXIST).or_else(|error| {
-            // Its parent was recorded first and told us of it.
-            if error.kind() == libbpf_rs::ErrorKind::AlreadyExists { Ok(()) } else { Err(Error::Load(error)) }
-        })
+        match targets.update(&pid.to_ne_bytes(), &target, MapFlags::NO_EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::Load(error)),
+        }
+    }
+
+    /// Records a process no more.
+    pub(crate) fn forget_target(&self, pid: u32) {
+        // It may have told of its exit just now, and then it is not there.
+        let _ = self.skel.maps.targets.delete(&pid.to_ne_bytes());
     }
 
     /// The processes that are recorded now.

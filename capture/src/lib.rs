@@ -7,6 +7,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod adoption;
 mod batches;
 mod clock;
 mod command;

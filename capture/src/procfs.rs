@@ -25,6 +25,13 @@ pub(crate) fn check(pid: u32) -> Result<(), Error> {
     }
 }
 
+/// Whether a process has ended, with all its threads: as a zombie it has a number, and no program any more.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    let executable = std::fs::read_link(format!("/proc/{pid}/exe"));
+    executable.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        && Stat::read(pid).is_none_or(|stat| stat.threads <= 1)
+}
+
 /// Every process that runs now, without the kernel's own threads, which have no executable.
 pub(crate) fn processes() -> impl Iterator<Item = u32> {
     numbers("/proc").filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok())

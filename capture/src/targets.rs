@@ -1,5 +1,5 @@
-//! Who is recorded: what was asked for, as the processes that run now and as the names and cgroups that the kernel side
-//! looks for from now on.
+//! Who is recorded: what was asked for, as the names and cgroups that the kernel side looks for, and as the processes that
+//! have them already.
 
 use crate::{Error, Options, procfs};
 use std::collections::BTreeSet;
@@ -15,12 +15,19 @@ const SHORTEST_CONTAINER_ID: usize = 8;
 /// What [`find`] found.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
-    /// Processes that run now. Their descendants are recorded too.
-    pub pids: BTreeSet<u32>,
+    /// Processes that were named by their numbers.
+    pids: Vec<u32>,
+    /// Names, whole.
+    names: Vec<String>,
     /// Processes that get one of these names are recorded.
     pub comms: Vec<Comm>,
     /// Processes in these cgroups and those below are recorded: ids of cgroup2.
     pub cgroups: Vec<u64>,
+    /// Where these cgroups are.
+    folders: Vec<PathBuf>,
+    /// Ids of containers, as they were given.
+    containers: Vec<String>,
+    all: bool,
     /// What is not as it was asked for, one line each.
     pub warnings: Vec<String>,
 }
@@ -30,34 +37,51 @@ pub(crate) struct Targets {
 /// # Errors
 /// When a process, a cgroup or a container is not there.
 pub(crate) fn find(options: &Options) -> Result<Targets, Error> {
-    let mut targets = Targets::default();
+    let mut targets = Targets {
+        pids: options.pids.clone(),
+        names: options.comms.clone(),
+        comms: options.comms.iter().map(|name| comm(name)).collect(),
+        all: options.all,
+        ..Targets::default()
+    };
     for pid in &options.pids {
         procfs::check(*pid)?;
-        targets.pids.insert(*pid);
     }
-    targets.comms = options.comms.iter().map(|name| comm(name)).collect();
     for path in &options.cgroups {
-        targets.add_cgroup(&cgroup_folder(path)?)?;
+        targets.add_cgroup(cgroup_folder(path)?)?;
     }
     for id in &options.containers {
         targets.add_container(id)?;
     }
-    if options.all || !options.comms.is_empty() {
-        let named = |pid: &u32| options.all || is_named(*pid, &options.comms, &targets.comms);
-        let running: Vec<u32> = procfs::processes().filter(named).collect();
-        targets.pids.extend(running);
-    }
-    // A capturer that records its own writing never ends.
-    targets.pids.remove(&std::process::id());
     Ok(targets)
 }
 
 impl Targets {
+    /// The targets that run now, without their descendants. Ask once the kernel side looks for those of the future: otherwise
+    /// whoever comes in between is missed.
+    pub(crate) fn running(&self) -> BTreeSet<u32> {
+        let mut pids: BTreeSet<u32> = self.pids.iter().copied().collect();
+        // Of a cgroup that has been removed meanwhile nobody is left.
+        pids.extend(self.folders.iter().filter_map(|folder| members(folder).ok()).flatten());
+        if self.all || !self.names.is_empty() || !self.containers.is_empty() {
+            let is_in = |pid, id: &String| container_cgroup(pid, id).is_some();
+            pids.extend(procfs::processes().filter(|pid| {
+                self.all || is_named(*pid, &self.names, &self.comms) || self.containers.iter().any(|id| is_in(*pid, id))
+            }));
+        }
+        // A capturer that records its own writing never ends.
+        pids.remove(&std::process::id());
+        pids
+    }
+
     /// `folder`: a cgroup in the file system of cgroup2.
-    fn add_cgroup(&mut self, folder: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Cgroup { path: folder.to_owned(), source };
-        self.cgroups.push(folder.metadata().map_err(failed)?.ino());
-        self.pids.extend(members(folder).map_err(failed)?);
+    fn add_cgroup(&mut self, folder: PathBuf) -> Result<(), Error> {
+        let looked_at = folder.metadata().and_then(|metadata| members(&folder).map(|_| metadata));
+        match looked_at {
+            Ok(metadata) => self.cgroups.push(metadata.ino()),
+            Err(source) => return Err(Error::Cgroup { path: folder, source }),
+        }
+        self.folders.push(folder);
         Ok(())
     }
 
@@ -79,9 +103,9 @@ impl Targets {
             ));
         }
         for path in paths {
-            self.add_cgroup(&cgroup_folder(Path::new(path))?)?;
+            self.add_cgroup(cgroup_folder(Path::new(path))?)?;
         }
-        self.pids.extend(inside.iter().map(|(pid, _)| pid));
+        self.containers.push(id.to_owned());
         Ok(())
     }
 }
@@ -193,9 +217,9 @@ mod tests {
     fn a_process_is_found_by_its_executable_and_the_capturer_is_not_recorded() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let options = Options { comms: vec!["cat".to_owned()], all: false, ..Options::default() };
-        assert!(find(&options).unwrap().pids.contains(&child.id()));
-        let everyone = find(&Options { all: true, ..Options::default() }).unwrap();
-        assert!(everyone.pids.contains(&child.id()) && !everyone.pids.contains(&std::process::id()));
+        assert!(find(&options).unwrap().running().contains(&child.id()));
+        let everyone = find(&Options { all: true, ..Options::default() }).unwrap().running();
+        assert!(everyone.contains(&child.id()) && !everyone.contains(&std::process::id()));
         drop(child.stdin.take());
         child.wait().unwrap();
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::BufRead;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 pub const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
@@ -50,6 +50,22 @@ pub fn kill(signal: &str, pid: u32) {
 
 pub fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
     Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Starts a recording of what the options name, and waits until it has begun.
+pub fn recorder(folder: &TempDir, options: &[&str]) -> Child {
+    let args = [&["capture", "-q", "-o", "run.asc"], options].concat();
+    let child = Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).spawn().unwrap();
+    while !folder.path().join("run.asc").metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        std::thread::yield_now();
+    }
+    child
+}
+
+/// Ends a recording from outside.
+pub fn end(mut recorder: Child) {
+    kill("-TERM", recorder.id());
+    recorder.wait().unwrap();
 }
 
 /// The rows of a query on `run.asc`, which may be lossy.
