@@ -50,7 +50,7 @@ pub fn examine() -> Vec<Check> {
         max_payload: 0,
         plain: true,
         stdio: Stdio::All,
-        comms: Vec::new(),
+        names: Vec::new(),
         cgroups: Vec::new(),
     };
     let mut storage = [const { MaybeUninit::uninit() }; 3];

@@ -1,6 +1,6 @@
 //! The loaded eBPF programs: which of them this kernel can take, who is recorded, what was lost.
 
-use crate::{Error, Stdio, tracepoints};
+use crate::{Error, Stdio, targets, tracepoints};
 use agentsight_bpf::{AgentsightSkel, AgentsightSkelBuilder};
 use agentsight_formats::record::DropCounter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -38,8 +38,8 @@ pub(crate) struct Settings {
     /// Whether connections without TLS are recorded.
     pub plain: bool,
     pub stdio: Stdio,
-    /// Processes that get one of these names are recorded.
-    pub comms: Vec<[u8; 16]>,
+    /// Processes that get one of these names are recorded, and those that execute a file of such a name.
+    pub names: Vec<String>,
     /// Processes in one of these cgroups are recorded; cgroup2's ids.
     pub cgroups: Vec<u64>,
 }
@@ -99,7 +99,7 @@ fn load_with<'obj>(
     open.progs.tls_return_multi.set_autoload(attach == Attach::Multi);
     open.progs.tls_entry.set_autoload(attach == Attach::Perf);
     open.progs.tls_return.set_autoload(attach == Attach::Perf);
-    open.progs.on_rename.set_autoload(!settings.comms.is_empty());
+    open.progs.on_rename.set_autoload(!settings.names.is_empty());
     open.progs.on_cgroup_attach.set_autoload(!settings.cgroups.is_empty());
     open.maps.ring.set_max_entries(settings.ring)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
@@ -107,7 +107,7 @@ fn load_with<'obj>(
         rodata.max_payload = settings.max_payload;
         rodata.want_plain = settings.plain;
         rodata.want_stdio = settings.stdio as u32;
-        rodata.select_comms = !settings.comms.is_empty();
+        rodata.select_comms = !settings.names.is_empty();
         rodata.select_cgroups = !settings.cgroups.is_empty();
         // A small ring must not fill before anybody is told.
         rodata.wake_bytes = rodata.wake_bytes.min(u64::from(settings.ring / 4));
@@ -124,8 +124,12 @@ impl Kernel<'_> {
     /// Tells the programs whom to record by name and by cgroup.
     fn select(self, settings: &Settings) -> Result<Self, Error> {
         let maps = &self.skel.maps;
-        for comm in &settings.comms {
-            maps.selected_comms.update(comm, &[1], MapFlags::ANY).map_err(Error::Load)?;
+        for name in &settings.names {
+            maps.selected_comms.update(&targets::comm(name), &[1], MapFlags::ANY).map_err(Error::Load)?;
+            let mut file_name = name.clone().into_bytes();
+            // A name that fills the key, without a zero at its end, is longer than that of any file.
+            file_name.resize(maps.selected_names.key_size() as usize, 0);
+            maps.selected_names.update(&file_name, &[1], MapFlags::ANY).map_err(Error::Load)?;
         }
         for id in &settings.cgroups {
             maps.selected_cgroups.update(&id.to_ne_bytes(), &[1], MapFlags::ANY).map_err(Error::Load)?;
@@ -141,7 +145,7 @@ impl Kernel<'_> {
         let progs = &self.skel.progs;
         let mut links = tracepoints::attach(progs)?;
         let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit];
-        if !settings.comms.is_empty() {
+        if !settings.names.is_empty() {
             life.push(&progs.on_rename);
         }
         if !settings.cgroups.is_empty() {

@@ -101,7 +101,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     prober.warm_up = Some(warm_up);
     let mut session = Session {
         running: targets.running(),
-        selects: !settings.comms.is_empty() || !settings.cgroups.is_empty() || options.all,
+        selects: !settings.names.is_empty() || !settings.cgroups.is_empty() || options.all,
         has_command: waiting.is_some(),
         sampler: Sampler::new(kernel::page_size()),
         kernel,
@@ -385,7 +385,7 @@ fn settings(options: &Options, targets: &Targets) -> Settings {
         max_payload: options.max_payload.unwrap_or(0),
         plain: !options.no_plain,
         stdio: options.stdio,
-        comms: targets.comms.clone(),
+        names: targets.names.clone(),
         cgroups: targets.cgroups.clone(),
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{Error, Options, procfs};
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,10 +18,8 @@ const SHORTEST_CONTAINER_ID: usize = 8;
 pub(crate) struct Targets {
     /// Processes that were named by their numbers.
     pids: Vec<u32>,
-    /// Names, whole.
-    names: Vec<String>,
-    /// Processes that get one of these names are recorded.
-    pub comms: Vec<Comm>,
+    /// Processes with a thread or an executable of one of these names are recorded.
+    pub names: Vec<String>,
     /// Processes in these cgroups and those below are recorded: ids of cgroup2.
     pub cgroups: Vec<u64>,
     /// Where these cgroups are.
@@ -37,13 +36,8 @@ pub(crate) struct Targets {
 /// # Errors
 /// When a process, a cgroup or a container is not there.
 pub(crate) fn find(options: &Options) -> Result<Targets, Error> {
-    let mut targets = Targets {
-        pids: options.pids.clone(),
-        names: options.comms.clone(),
-        comms: options.comms.iter().map(|name| comm(name)).collect(),
-        all: options.all,
-        ..Targets::default()
-    };
+    let mut targets =
+        Targets { pids: options.pids.clone(), names: options.comms.clone(), all: options.all, ..Targets::default() };
     for pid in &options.pids {
         procfs::check(*pid)?;
     }
@@ -66,7 +60,7 @@ impl Targets {
         if self.all || !self.names.is_empty() || !self.containers.is_empty() {
             let is_in = |pid, id: &String| container_cgroup(pid, id).is_some();
             pids.extend(procfs::processes().filter(|pid| {
-                self.all || is_named(*pid, &self.names, &self.comms) || self.containers.iter().any(|id| is_in(*pid, id))
+                self.all || is_named(*pid, &self.names) || self.containers.iter().any(|id| is_in(*pid, id))
             }));
         }
         // A capturer that records its own writing never ends.
@@ -111,7 +105,7 @@ impl Targets {
 }
 
 /// A name, cut to what the kernel keeps.
-fn comm(name: &str) -> Comm {
+pub(crate) fn comm(name: &str) -> Comm {
     let mut comm = [0; 16];
     let len = name.len().min(15);
     comm[..len].copy_from_slice(&name.as_bytes()[..len]);
@@ -119,10 +113,13 @@ fn comm(name: &str) -> Comm {
 }
 
 /// Whether a thread of a process has one of these names, or its executable's file.
-fn is_named(pid: u32, names: &[String], comms: &[Comm]) -> bool {
+fn is_named(pid: u32, names: &[String]) -> bool {
     let executable = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let file_name = executable.file_name().unwrap_or_default();
-    names.iter().any(|name| file_name == name.as_str()) || procfs::comms(pid).any(|name| comms.contains(&comm(&name)))
+    let file_name = executable.file_name().unwrap_or_default().as_bytes();
+    // An update takes the file from below those who run it.
+    let file_name = file_name.strip_suffix(b" (deleted)").unwrap_or(file_name);
+    names.iter().any(|name| file_name == name.as_bytes())
+        || procfs::comms(pid).any(|thread| names.iter().any(|name| comm(name) == comm(&thread)))
 }
 
 /// The folder of a cgroup that is named by its path in the file system, or below where cgroup2 is mounted.

@@ -19,12 +19,24 @@ struct comm {
 	char name[16];
 };
 
+struct file_name {
+	char name[NAME_LEN];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);
 	__type(key, struct comm);
 	__type(value, u8);
 } selected_comms SEC(".maps");
+
+/* The same names as those of executables, which may be longer: filled up with zeros. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct file_name);
+	__type(value, u8);
+} selected_names SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -157,6 +169,20 @@ static __always_inline bool is_selected_comm(const char *name)
 	return bpf_map_lookup_elem(&selected_comms, &comm) != NULL;
 }
 
+/* Whether a file has one of the names: a program that was started by a link to it has another. */
+static __always_inline bool is_selected_file(struct file *file)
+{
+	u32 zero = 0;
+	struct paths *scratch = bpf_map_lookup_elem(&paths, &zero);
+	struct dentry *dentry = READ(file, f_path.dentry);
+
+	if (!scratch)
+		return false;
+	__builtin_memset(scratch->path, 0, sizeof(struct file_name));
+	bpf_probe_read_kernel_str(scratch->path, sizeof(struct file_name), READ(dentry, d_name.name));
+	return bpf_map_lookup_elem(&selected_names, scratch->path) != NULL;
+}
+
 /* A process that was not recorded is from now on: the capturer is woken, to see what it is. */
 static __always_inline void adopt(u32 tgid)
 {
@@ -222,7 +248,8 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 	u64 args, wake;
 
 	if (!target) {
-		if (!(select_comms && is_selected_comm(task->comm)) && !(select_cgroups && in_selected_cgroup()))
+		if (!(select_comms && (is_selected_comm(task->comm) || is_selected_file(bprm->file))) &&
+		    !(select_cgroups && in_selected_cgroup()))
 			return 0;
 		adopt(task->tgid);
 		target = target_of(task->tgid);
