@@ -20,6 +20,9 @@ pub(crate) fn adopt_all(
     targets: &Targets,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
+    for id in targets.cgroup_ids() {
+        kernel.select_cgroup(id)?;
+    }
     for pid in follow(kernel, || targets.running())? {
         describe(kernel, prober, pid, out);
     }

@@ -40,8 +40,9 @@ pub(crate) struct Settings {
     pub stdio: Stdio,
     /// Processes that get one of these names are recorded, and those that execute a file of such a name.
     pub names: Vec<String>,
-    /// Processes in one of these cgroups are recorded; cgroup2's ids.
-    pub cgroups: Vec<u64>,
+    /// Processes in the cgroups of cgroup2 that are made at these paths are recorded, and in those that
+    /// [`Kernel::select_cgroup`] names.
+    pub cgroups: Vec<String>,
 }
 
 /// Reasons for a drop that the kernel side counts, per source.
@@ -101,6 +102,8 @@ fn load_with<'obj>(
     open.progs.tls_return.set_autoload(attach == Attach::Perf);
     open.progs.on_rename.set_autoload(!settings.names.is_empty());
     open.progs.on_cgroup_attach.set_autoload(!settings.cgroups.is_empty());
+    open.progs.on_cgroup_mkdir.set_autoload(!settings.cgroups.is_empty());
+    open.progs.on_cgroup_rmdir.set_autoload(!settings.cgroups.is_empty());
     open.maps.ring.set_max_entries(settings.ring)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.page_size = page_size();
@@ -121,7 +124,7 @@ pub(crate) fn page_size() -> u64 {
 }
 
 impl Kernel<'_> {
-    /// Tells the programs whom to record by name and by cgroup.
+    /// Tells the programs whom to record by name, and which cgroups of the future.
     fn select(self, settings: &Settings) -> Result<Self, Error> {
         let maps = &self.skel.maps;
         for name in &settings.names {
@@ -131,10 +134,20 @@ impl Kernel<'_> {
             file_name.resize(maps.selected_names.key_size() as usize, 0);
             maps.selected_names.update(&file_name, &[1], MapFlags::ANY).map_err(Error::Load)?;
         }
-        for id in &settings.cgroups {
-            maps.selected_cgroups.update(&id.to_ne_bytes(), &[1], MapFlags::ANY).map_err(Error::Load)?;
+        for path in &settings.cgroups {
+            let mut key = path.clone().into_bytes();
+            key.resize(maps.selected_cgroup_paths.key_size() as usize, 0);
+            maps.selected_cgroup_paths.update(&key, &[1], MapFlags::ANY).map_err(Error::Load)?;
         }
         Ok(self)
+    }
+
+    /// Records who comes into this cgroup of cgroup2 from now on, or into one below it.
+    ///
+    /// # Errors
+    /// When there are too many of them.
+    pub(crate) fn select_cgroup(&self, id: u64) -> Result<(), Error> {
+        self.skel.maps.selected_cgroups.update(&id.to_ne_bytes(), &[1], MapFlags::ANY).map_err(Error::Load)
     }
 
     /// Starts watching: what processes are forked, execute, and end; and their system calls.
@@ -149,7 +162,7 @@ impl Kernel<'_> {
             life.push(&progs.on_rename);
         }
         if !settings.cgroups.is_empty() {
-            life.push(&progs.on_cgroup_attach);
+            life.extend([&progs.on_cgroup_attach, &progs.on_cgroup_mkdir, &progs.on_cgroup_rmdir]);
         }
         for program in life {
             links.push(program.attach().map_err(Error::Load)?);

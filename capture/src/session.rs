@@ -386,7 +386,7 @@ fn settings(options: &Options, targets: &Targets) -> Settings {
         plain: !options.no_plain,
         stdio: options.stdio,
         names: targets.names.clone(),
-        cgroups: targets.cgroups.clone(),
+        cgroups: targets.cgroup_paths(),
     }
 }
 

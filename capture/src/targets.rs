@@ -13,6 +13,17 @@ pub(crate) type Comm = [u8; 16];
 /// Characters of a container's id that are enough to name it.
 const SHORTEST_CONTAINER_ID: usize = 8;
 
+/// The longest path of a cgroup that the kernel side compares: its key is 256 bytes, and one that fills it may go on.
+const LONGEST_CGROUP: usize = 254;
+
+/// A cgroup of cgroup2.
+#[derive(Debug)]
+struct Cgroup {
+    folder: PathBuf,
+    /// Where it is in the hierarchy, as the kernel says it.
+    path: String,
+}
+
 /// What [`find`] found.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
@@ -20,10 +31,8 @@ pub(crate) struct Targets {
     pids: Vec<u32>,
     /// Processes with a thread or an executable of one of these names are recorded.
     pub names: Vec<String>,
-    /// Processes in these cgroups and those below are recorded: ids of cgroup2.
-    pub cgroups: Vec<u64>,
-    /// Where these cgroups are.
-    folders: Vec<PathBuf>,
+    /// Processes in these cgroups and those below are recorded.
+    cgroups: Vec<Cgroup>,
     /// Ids of containers, as they were given.
     containers: Vec<String>,
     all: bool,
@@ -42,7 +51,7 @@ pub(crate) fn find(options: &Options) -> Result<Targets, Error> {
         procfs::check(*pid)?;
     }
     for path in &options.cgroups {
-        targets.add_cgroup(cgroup_folder(path)?)?;
+        targets.add_cgroup(path)?;
     }
     for id in &options.containers {
         targets.add_container(id)?;
@@ -56,7 +65,7 @@ impl Targets {
     pub(crate) fn running(&self) -> BTreeSet<u32> {
         let mut pids: BTreeSet<u32> = self.pids.iter().copied().collect();
         // Of a cgroup that has been removed meanwhile nobody is left.
-        pids.extend(self.folders.iter().filter_map(|folder| members(folder).ok()).flatten());
+        pids.extend(self.cgroups.iter().filter_map(|cgroup| members(&cgroup.folder).ok()).flatten());
         if self.all || !self.names.is_empty() || !self.containers.is_empty() {
             let is_in = |pid, id: &String| container_cgroup(pid, id).is_some();
             pids.extend(procfs::processes().filter(|pid| {
@@ -68,14 +77,33 @@ impl Targets {
         pids
     }
 
-    /// `folder`: a cgroup in the file system of cgroup2.
-    fn add_cgroup(&mut self, folder: PathBuf) -> Result<(), Error> {
-        let looked_at = folder.metadata().and_then(|metadata| members(&folder).map(|_| metadata));
-        match looked_at {
-            Ok(metadata) => self.cgroups.push(metadata.ino()),
-            Err(source) => return Err(Error::Cgroup { path: folder, source }),
+    /// Where the cgroups are in the hierarchy: one that is made there anew (a service is restarted) is the same to the user.
+    pub(crate) fn cgroup_paths(&self) -> Vec<String> {
+        self.cgroups.iter().map(|cgroup| cgroup.path.clone()).collect()
+    }
+
+    /// The ids of the cgroups that are there now.
+    pub(crate) fn cgroup_ids(&self) -> Vec<u64> {
+        self.cgroups.iter().filter_map(|cgroup| Some(cgroup.folder.metadata().ok()?.ino())).collect()
+    }
+
+    /// `given`: a cgroup, by its path in the file system or below where cgroup2 is mounted.
+    fn add_cgroup(&mut self, given: &Path) -> Result<(), Error> {
+        let root = procfs::cgroup_root().ok_or(Error::NoCgroup2)?;
+        self.add_folder(&cgroup_folder(given, &root)?, &root)
+    }
+
+    fn add_folder(&mut self, folder: &Path, root: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Cgroup { path: folder.to_owned(), source };
+        let (folder, root) = (folder.canonicalize().map_err(failed)?, root.canonicalize().map_err(failed)?);
+        members(&folder).map_err(failed)?;
+        let path = format!("/{}", folder.strip_prefix(root).unwrap_or(&folder).display());
+        if path.len() > LONGEST_CGROUP {
+            self.warnings.push(format!(
+                "cgroup {path}: when it is made anew it is not followed, because its path has more than {LONGEST_CGROUP} bytes"
+            ));
         }
-        self.folders.push(folder);
+        self.cgroups.push(Cgroup { folder, path });
         Ok(())
     }
 
@@ -97,7 +125,7 @@ impl Targets {
             ));
         }
         for path in paths {
-            self.add_cgroup(cgroup_folder(Path::new(path))?)?;
+            self.add_cgroup(Path::new(path))?;
         }
         self.containers.push(id.to_owned());
         Ok(())
@@ -123,11 +151,11 @@ fn is_named(pid: u32, names: &[String]) -> bool {
 }
 
 /// The folder of a cgroup that is named by its path in the file system, or below where cgroup2 is mounted.
-fn cgroup_folder(path: &Path) -> Result<PathBuf, Error> {
-    let root = procfs::cgroup_root().ok_or(Error::NoCgroup2)?;
+fn cgroup_folder(path: &Path, root: &Path) -> Result<PathBuf, Error> {
     let folder =
-        if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
-    if folder.join("cgroup.procs").exists() { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root }) }
+        if path.starts_with(root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
+    let there = folder.join("cgroup.procs").exists();
+    if there { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root: root.to_owned() }) }
 }
 
 /// The processes in a cgroup and in those below it.
@@ -199,6 +227,20 @@ mod tests {
         ] {
             assert_eq!(container_in(&cgroups, id), found, "{cgroups}");
         }
+    }
+
+    #[test]
+    fn a_cgroup_that_cannot_be_followed_when_it_is_made_anew_is_named() {
+        // Folders in place of cgroups; they need no list of processes to be looked at.
+        let root = tempfile::tempdir().unwrap();
+        let long = "slice/".repeat(50);
+        std::fs::create_dir_all(root.path().join(&long)).unwrap();
+        let mut targets = Targets::default();
+        targets.add_folder(&root.path().join("slice/slice/"), root.path()).unwrap();
+        assert_eq!((targets.cgroup_paths(), targets.warnings.len()), (vec!["/slice/slice".to_owned()], 0));
+        targets.add_folder(&root.path().join(&long), root.path()).unwrap();
+        assert!(targets.warnings[0].contains("/slice/slice/slice") && targets.warnings[0].contains("254"));
+        assert_eq!(targets.cgroup_ids().len(), 2);
     }
 
     #[test]

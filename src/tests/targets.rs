@@ -6,7 +6,8 @@ mod support;
 
 use serde_json::json;
 use std::process::{Child, Command, Stdio};
-use support::{AGENTSIGHT, end, folder, query, recorder};
+use support::{AGENTSIGHT, end, folder, python, query, recorder};
+use tempfile::TempDir;
 
 #[test]
 fn processes_that_appear_while_the_capturer_starts_are_recorded_each_once() {
@@ -71,4 +72,67 @@ fn a_program_that_is_started_by_a_link_is_found_by_the_name_of_its_file_and_by_t
     end(recorder);
     let seen = query(&folder, "SELECT pid FROM processes ORDER BY pid");
     assert_eq!(seen.iter().map(|row| row["pid"].clone()).collect::<Vec<_>>(), expected);
+}
+
+/// The id of a container that nobody has.
+const CONTAINER: &str = "c0ffee0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
+
+/// Runs a script while a container's cgroup, `$group`, is recorded as `options` name it. In it `$present` waits for a line in the
+/// pipe `go`, and `enter` runs a program. A mount of its own: what the machine has there stays as it is.
+#[track_caller]
+fn in_container(folder: &TempDir, options: &[&str], script: &str) {
+    let script = format!(
+        r#"
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup; above=/sys/fs/cgroup/agentsight-test-$$
+        group=$above/docker-{CONTAINER}.scope; mkdir -p $group; [ $2 != GROUP ] || set -- $1 $group
+        trap 'rmdir $group $above' EXIT
+        enter() {{ sh -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' $group "$@"; }}
+        mkfifo go; enter sh -c 'read go <go' & present=$!
+        until grep -q . $group/cgroup.procs; do :; done
+        "$0" capture -q -f -o run.asc "$@" & capturer=$!
+        until [ -s run.asc ]; do :; done
+        {script}
+        kill $capturer; wait $capturer; true"#
+    );
+    let _ = std::fs::remove_file(folder.path().join("run.asc"));
+    let _ = std::fs::remove_file(folder.path().join("go"));
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script, AGENTSIGHT])
+        .args(options)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_cgroup_that_is_made_anew_is_recorded_as_the_one_before_it() {
+    let Some(folder) = folder() else { return };
+    let script = "echo go >go; wait $present; /bin/echo outside
+        until rmdir $group $above; do :; done; mkdir -p $group; enter /bin/echo again
+        mkdir $above/other; (group=$above/other; enter /bin/echo other); until rmdir $above/other; do :; done
+        until rmdir $group; do :; done; mkdir $group $group/below; (group=$group/below; enter /bin/echo below)
+        until rmdir $group/below; do :; done";
+    for options in [["--cgroup", "GROUP"], ["--container", &CONTAINER[..12]]] {
+        in_container(&folder, &options, script);
+        let said = query(&folder, "SELECT args[2] AS word FROM execs WHERE args[1] = '/bin/echo' ORDER BY ts");
+        assert_eq!(said, [json!({"word": "again"}), json!({"word": "below"})], "{options:?}");
+    }
+}
+
+#[test]
+fn a_child_that_is_born_in_a_cgroup_is_recorded_before_it_executes_anything() {
+    let Some(folder) = folder() else { return };
+    // struct clone_args of clone3(2), with CLONE_INTO_CGROUP and SIGCHLD.
+    let program = "import ctypes, os, struct, sys
+args = struct.pack('11Q', 0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, os.open(sys.argv[1], os.O_RDONLY))
+child = ctypes.CDLL(None).syscall(435, args, len(args))
+if child == 0: os.close(os.open('/etc/hostname', os.O_RDONLY)); os._exit(7)
+assert child > 0 and os.waitpid(child, 0)[1] == 7 << 8; os.open('/etc/passwd', os.O_RDONLY)";
+    let script = format!("{} -c \"{program}\" $group || exit 1; echo go >go; wait $present", python());
+    in_container(&folder, &["--cgroup", "GROUP"], &script);
+    let opened =
+        query(&folder, "SELECT path FROM files WHERE op = 'open' AND path IN ('/etc/hostname', '/etc/passwd')");
+    assert_eq!(opened, [json!({"path": "/etc/hostname"})]);
+    assert_eq!(query(&folder, "SELECT count(*) AS n FROM processes WHERE exit_code = 7"), [json!({"n": 1})]);
 }
