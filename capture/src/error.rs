@@ -36,6 +36,12 @@ pub enum Error {
     CommandNotRun { command: String, source: io::Error },
     #[error("no process {pid}: `ps` lists the running ones")]
     NoProcess { pid: u32 },
+    #[error("{tid} is a thread of process {pid}: use {pid}")]
+    Thread { tid: u32, pid: u32 },
+    #[error("process {pid} has ended, and only waits for its parent to take note (a zombie): name one that runs")]
+    Zombie { pid: u32 },
+    #[error("{pid} is a thread of the kernel itself, which executes no program: name a process")]
+    KernelThread { pid: u32 },
     #[error("cannot read process {pid}: {source}")]
     Process { pid: u32, source: io::Error },
     #[error("no cgroup {path} below {root}: `systemd-cgls` shows what there is")]

@@ -5,8 +5,9 @@
 mod support;
 
 use serde_json::json;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use support::{AGENTSIGHT, end, folder, python, query, recorder};
+use support::{AGENTSIGHT, agentsight, end, folder, python, query, recorder};
 use tempfile::TempDir;
 
 #[test]
@@ -135,4 +136,21 @@ assert child > 0 and os.waitpid(child, 0)[1] == 7 << 8; os.open('/etc/passwd', o
         query(&folder, "SELECT path FROM files WHERE op = 'open' AND path IN ('/etc/hostname', '/etc/passwd')");
     assert_eq!(opened, [json!({"path": "/etc/hostname"})]);
     assert_eq!(query(&folder, "SELECT count(*) AS n FROM processes WHERE exit_code = 7"), [json!({"n": 1})]);
+}
+
+#[test]
+fn a_thread_is_no_process_and_the_process_is_named() {
+    let Some(folder) = folder() else { return };
+    let program = "import threading
+thread = threading.Thread(target=input); thread.start(); print(thread.native_id, flush=True)";
+    let mut target =
+        Command::new(python()).args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(target.stdout.take().unwrap()).lines();
+    let tid = lines.next().unwrap().unwrap();
+    let output = agentsight(&folder, &["capture", "-o", "run.asc", "--pid", &tid]);
+    drop(target.stdin.take());
+    target.wait().unwrap();
+    let message = format!("agentsight: {tid} is a thread of process {pid}: use {pid}\n", pid = target.id());
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(125), message.as_str()));
+    assert!(!folder.path().join("run.asc").exists());
 }
