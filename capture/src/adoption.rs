@@ -23,7 +23,8 @@ pub(crate) fn adopt_all(
     for id in targets.cgroup_ids() {
         kernel.select_cgroup(id)?;
     }
-    for pid in follow(kernel, || targets.running())? {
+    let ourselves = BTreeSet::from([std::process::id()]);
+    for pid in follow(kernel, || targets.running(), ourselves)? {
         describe(kernel, prober, pid, out);
     }
     Ok(())
@@ -39,18 +40,21 @@ pub(crate) fn adopt_descendants(
     pid: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mut new = follow(kernel, || BTreeSet::from([pid]))?;
-    new.insert(pid);
-    for pid in new {
+    let known = BTreeSet::from([std::process::id(), pid]);
+    for pid in std::iter::once(pid).chain(follow(kernel, || BTreeSet::from([pid]), known)?) {
         describe(kernel, prober, pid, out);
     }
     Ok(())
 }
 
-/// Follows processes and their descendants, and returns those that were not followed before. Of the others the kernel side
-/// tells: that it adopted them, or that a process which is recorded forked them.
-fn follow(kernel: &Kernel<'_>, roots: impl Fn() -> BTreeSet<u32>) -> Result<BTreeSet<u32>, Error> {
-    let (mut seen, mut added) = (BTreeSet::from([std::process::id()]), BTreeSet::new());
+/// Follows processes and their descendants except those that were `seen` already, and returns those that were not followed
+/// before. Of the others the kernel side tells: that it adopted them, or that a process which is recorded forked them.
+fn follow(
+    kernel: &Kernel<'_>,
+    roots: impl Fn() -> BTreeSet<u32>,
+    mut seen: BTreeSet<u32>,
+) -> Result<BTreeSet<u32>, Error> {
+    let mut added = BTreeSet::new();
     loop {
         let before = added.len();
         for pid in procfs::trees(roots()) {
@@ -71,8 +75,11 @@ fn follow(kernel: &Kernel<'_>, roots: impl Fn() -> BTreeSet<u32>) -> Result<BTre
 }
 
 fn describe(kernel: &Kernel<'_>, prober: &mut Prober, pid: u32, out: &mut Vec<u8>) {
-    if !procfs::is_gone(pid) {
-        procfs::append_process(out, pid);
-        out.extend(prober.probe_mapped(kernel, pid));
+    let mut records = Vec::new();
+    procfs::append_process(&mut records, pid);
+    // Said after its exit, it would be another process.
+    if kernel.is_target(pid) {
+        out.append(&mut records);
     }
+    out.extend(prober.probe_mapped(kernel, pid));
 }

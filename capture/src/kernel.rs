@@ -186,6 +186,11 @@ impl Kernel<'_> {
         }
     }
 
+    /// Whether a process is recorded, and has not exited.
+    pub(crate) fn is_target(&self, pid: u32) -> bool {
+        matches!(self.skel.maps.targets.lookup(&pid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_)))
+    }
+
     /// Records a process no more.
     pub(crate) fn forget_target(&self, pid: u32) {
         // It may have told of its exit just now, and then it is not there.

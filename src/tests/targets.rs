@@ -141,8 +141,8 @@ assert child > 0 and os.waitpid(child, 0)[1] == 7 << 8; os.open('/etc/passwd', o
 #[test]
 fn a_thread_is_no_process_and_the_process_is_named() {
     let Some(folder) = folder() else { return };
-    let program = "import threading
-thread = threading.Thread(target=input); thread.start(); print(thread.native_id, flush=True)";
+    let program = "import sys, threading
+thread = threading.Thread(target=lambda: sys.stdin.read()); thread.start(); print(thread.native_id, flush=True)";
     let mut target =
         Command::new(python()).args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(target.stdout.take().unwrap()).lines();
