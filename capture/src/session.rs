@@ -99,9 +99,10 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();
     prober.warm_up = Some(warm_up);
+    let selects = !settings.names.is_empty() || !settings.cgroups.is_empty() || options.all;
     let mut session = Session {
-        running: targets.running(),
-        selects: !settings.names.is_empty() || !settings.cgroups.is_empty() || options.all,
+        running: if selects { BTreeSet::new() } else { targets.running() },
+        selects,
         has_command: waiting.is_some(),
         sampler: Sampler::new(kernel::page_size()),
         kernel,
@@ -231,7 +232,7 @@ struct Session<'a, 'obj> {
     counters: &'a Counters,
     progress: &'a mut dyn FnMut(&Progress),
     started: Instant,
-    /// The processes that were named and have not exited.
+    /// The processes that were named and have not exited; nobody asks for them where others are to come.
     running: BTreeSet<u32>,
     /// Whether processes of the future are named: then there is no end before somebody ends it.
     selects: bool,
