@@ -50,7 +50,7 @@ pub fn examine() -> Vec<Check> {
         max_payload: 0,
         plain: true,
         stdio: Stdio::All,
-        comms: Vec::new(),
+        names: Vec::new(),
         cgroups: Vec::new(),
     };
     let mut storage = [const { MaybeUninit::uninit() }; 3];
@@ -86,6 +86,9 @@ fn btf() -> Check {
 }
 
 fn rights() -> Check {
+    if let Err(error) = preflight::user_namespace() {
+        return Check::fails("rights", "in a user namespace", error.to_string());
+    }
     let held = privilege::held();
     let missing = |wanted: &[caps::Capability]| -> Vec<String> {
         wanted.iter().filter(|capability| !held.contains(capability)).map(ToString::to_string).collect()
@@ -130,9 +133,7 @@ fn system_calls() -> Check {
         Ok((found, all)) => {
             Check::works("system calls", format!("{found} tracepoints of {all}; older kernels and arm64 lack some"))
         }
-        Err(error) => {
-            Check::fails("system calls", error.to_string(), "run it with sudo, or mount tracefs at /sys/kernel/tracing")
-        }
+        Err(error) => Check::fails("system calls", "their tracepoints are not to be had", error.to_string()),
     }
 }
 

@@ -6,8 +6,14 @@ use std::path::PathBuf;
 /// A capturer's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("recording needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN): run it with sudo")]
+    #[error(
+        "recording needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (and before Linux 6.6 CAP_SYS_ADMIN): run it with sudo, or give the program file capabilities (scripts/setup --capabilities)"
+    )]
     Privilege,
+    #[error(
+        "the rights here are those of a user namespace, whose root cannot load eBPF programs: run the capturer outside of it, as root of the host"
+    )]
+    UserNamespace,
     #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF")]
     NoBtf,
     #[error("kernel {release} is too old: agentsight needs Linux 5.15 or newer")]
@@ -36,6 +42,12 @@ pub enum Error {
     CommandNotRun { command: String, source: io::Error },
     #[error("no process {pid}: `ps` lists the running ones")]
     NoProcess { pid: u32 },
+    #[error("{tid} is a thread of process {pid}: use {pid}")]
+    Thread { tid: u32, pid: u32 },
+    #[error("process {pid} has ended, and only waits for its parent to take note (a zombie): name one that runs")]
+    Zombie { pid: u32 },
+    #[error("{pid} is a thread of the kernel itself, which executes no program: name a process")]
+    KernelThread { pid: u32 },
     #[error("cannot read process {pid}: {source}")]
     Process { pid: u32, source: io::Error },
     #[error("no cgroup {path} below {root}: `systemd-cgls` shows what there is")]
@@ -55,9 +67,17 @@ pub enum Error {
     #[error("the kernel refused the eBPF programs: {0}; is it locked down, or does a container hide bpf(2)?")]
     Load(#[source] libbpf_rs::Error),
     #[error(
-        "the tracepoints of system calls cannot be used: {0}; run it as root, or have root mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
+        "{path}, where the tracepoints of system calls are listed, may not be read: run it as root, or with CAP_DAC_READ_SEARCH (scripts/setup --capabilities)"
     )]
-    Tracefs(#[source] io::Error),
+    TracefsUnreadable { path: PathBuf },
+    #[error(
+        "tracefs, where the tracepoints of system calls are listed, is not mounted and cannot be: {0}; run it as root, or have root mount it (mount -t tracefs tracefs /sys/kernel/tracing)"
+    )]
+    NoTracefs(#[source] io::Error),
+    #[error("this kernel has no tracepoints of system calls: use one built with CONFIG_FTRACE_SYSCALLS")]
+    NoTracepoints,
+    #[error("the tracepoint {name} cannot be used: {source}; run it as root")]
+    Tracepoint { name: &'static str, source: io::Error },
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
 }

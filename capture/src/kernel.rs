@@ -1,6 +1,6 @@
 //! The loaded eBPF programs: which of them this kernel can take, who is recorded, what was lost.
 
-use crate::{Error, Stdio, tracepoints};
+use crate::{Error, Stdio, targets, tracepoints};
 use agentsight_bpf::{AgentsightSkel, AgentsightSkelBuilder};
 use agentsight_formats::record::DropCounter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -38,10 +38,11 @@ pub(crate) struct Settings {
     /// Whether connections without TLS are recorded.
     pub plain: bool,
     pub stdio: Stdio,
-    /// Processes that get one of these names are recorded.
-    pub comms: Vec<[u8; 16]>,
-    /// Processes in one of these cgroups are recorded; cgroup2's ids.
-    pub cgroups: Vec<u64>,
+    /// Processes that get one of these names are recorded, and those that execute a file of such a name.
+    pub names: Vec<String>,
+    /// Processes in the cgroups of cgroup2 that are made at these paths are recorded, and in those that
+    /// [`Kernel::select_cgroup`] names.
+    pub cgroups: Vec<String>,
 }
 
 /// Reasons for a drop that the kernel side counts, per source.
@@ -99,15 +100,17 @@ fn load_with<'obj>(
     open.progs.tls_return_multi.set_autoload(attach == Attach::Multi);
     open.progs.tls_entry.set_autoload(attach == Attach::Perf);
     open.progs.tls_return.set_autoload(attach == Attach::Perf);
-    open.progs.on_rename.set_autoload(!settings.comms.is_empty());
+    open.progs.on_rename.set_autoload(!settings.names.is_empty());
     open.progs.on_cgroup_attach.set_autoload(!settings.cgroups.is_empty());
+    open.progs.on_cgroup_mkdir.set_autoload(!settings.cgroups.is_empty());
+    open.progs.on_cgroup_rmdir.set_autoload(!settings.cgroups.is_empty());
     open.maps.ring.set_max_entries(settings.ring)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.page_size = page_size();
         rodata.max_payload = settings.max_payload;
         rodata.want_plain = settings.plain;
         rodata.want_stdio = settings.stdio as u32;
-        rodata.select_comms = !settings.comms.is_empty();
+        rodata.select_comms = !settings.names.is_empty();
         rodata.select_cgroups = !settings.cgroups.is_empty();
         // A small ring must not fill before anybody is told.
         rodata.wake_bytes = rodata.wake_bytes.min(u64::from(settings.ring / 4));
@@ -121,16 +124,30 @@ pub(crate) fn page_size() -> u64 {
 }
 
 impl Kernel<'_> {
-    /// Tells the programs whom to record by name and by cgroup.
+    /// Tells the programs whom to record by name, and which cgroups of the future.
     fn select(self, settings: &Settings) -> Result<Self, Error> {
         let maps = &self.skel.maps;
-        for comm in &settings.comms {
-            maps.selected_comms.update(comm, &[1], MapFlags::ANY).map_err(Error::Load)?;
+        for name in &settings.names {
+            maps.selected_comms.update(&targets::comm(name), &[1], MapFlags::ANY).map_err(Error::Load)?;
+            let mut file_name = name.clone().into_bytes();
+            // A name that fills the key, without a zero at its end, is longer than that of any file.
+            file_name.resize(maps.selected_names.key_size() as usize, 0);
+            maps.selected_names.update(&file_name, &[1], MapFlags::ANY).map_err(Error::Load)?;
         }
-        for id in &settings.cgroups {
-            maps.selected_cgroups.update(&id.to_ne_bytes(), &[1], MapFlags::ANY).map_err(Error::Load)?;
+        for path in &settings.cgroups {
+            let mut key = path.clone().into_bytes();
+            key.resize(maps.selected_cgroup_paths.key_size() as usize, 0);
+            maps.selected_cgroup_paths.update(&key, &[1], MapFlags::ANY).map_err(Error::Load)?;
         }
         Ok(self)
+    }
+
+    /// Records who comes into this cgroup of cgroup2 from now on, or into one below it.
+    ///
+    /// # Errors
+    /// When there are too many of them.
+    pub(crate) fn select_cgroup(&self, id: u64) -> Result<(), Error> {
+        self.skel.maps.selected_cgroups.update(&id.to_ne_bytes(), &[1], MapFlags::ANY).map_err(Error::Load)
     }
 
     /// Starts watching: what processes are forked, execute, and end; and their system calls.
@@ -141,11 +158,11 @@ impl Kernel<'_> {
         let progs = &self.skel.progs;
         let mut links = tracepoints::attach(progs)?;
         let mut life = vec![&progs.on_fork, &progs.on_exec, &progs.on_exit, &progs.on_socket_state];
-        if !settings.comms.is_empty() {
+        if !settings.names.is_empty() {
             life.push(&progs.on_rename);
         }
         if !settings.cgroups.is_empty() {
-            life.push(&progs.on_cgroup_attach);
+            life.extend([&progs.on_cgroup_attach, &progs.on_cgroup_mkdir, &progs.on_cgroup_rmdir]);
         }
         for program in life {
             links.push(program.attach().map_err(Error::Load)?);
@@ -153,19 +170,31 @@ impl Kernel<'_> {
         Ok(links)
     }
 
-    /// Records a process from now on, and what it forks.
+    /// Records a process from now on, and what it forks. Returns whether it was not recorded before.
     ///
     /// # Errors
     /// When the table of targets is full.
-    pub(crate) fn add_target(&self, pid: u32, generation: u64) -> Result<(), Error> {
+    pub(crate) fn add_target(&self, pid: u32, generation: u64) -> Result<bool, Error> {
         let targets = &self.skel.maps.targets;
         let mut target = vec![0; targets.value_size() as usize];
         // The first field of `struct target`.
         target[..8].copy_from_slice(&generation.to_ne_bytes());
-        targets.update(&pid.to_ne_bytes(), &target, MapFlags::NO_EXIST).or_else(|error| {
-            // Its parent was recorded first and told us of it.
-            if error.kind() == libbpf_rs::ErrorKind::AlreadyExists { Ok(()) } else { Err(Error::Load(error)) }
-        })
+        match targets.update(&pid.to_ne_bytes(), &target, MapFlags::NO_EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::Load(error)),
+        }
+    }
+
+    /// Whether a process is recorded, and has not exited.
+    pub(crate) fn is_target(&self, pid: u32) -> bool {
+        matches!(self.skel.maps.targets.lookup(&pid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_)))
+    }
+
+    /// Records a process no more.
+    pub(crate) fn forget_target(&self, pid: u32) {
+        // It may have told of its exit just now, and then it is not there.
+        let _ = self.skel.maps.targets.delete(&pid.to_ne_bytes());
     }
 
     /// The processes that are recorded now.

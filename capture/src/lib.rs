@@ -7,6 +7,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod adoption;
 mod attached;
 mod batches;
 mod clock;

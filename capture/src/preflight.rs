@@ -6,6 +6,9 @@ use std::path::Path;
 /// Inode of the host's process namespace, PROC_PID_INIT_INO of linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
+/// Inode of the host's user namespace, PROC_USER_INIT_INO: its root is root, that of any other is so to its own things.
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+
 /// Where the kernel tells of its types.
 pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -16,6 +19,7 @@ pub(crate) fn check() -> Result<(), Error> {
     if !Path::new(BTF).exists() {
         return Err(Error::NoBtf);
     }
+    user_namespace()?;
     if !privilege::suffices(&privilege::held()) {
         return Err(Error::Privilege);
     }
@@ -25,10 +29,17 @@ pub(crate) fn check() -> Result<(), Error> {
 /// # Errors
 /// [`Error::PidNamespace`] where process ids are not the host's.
 pub(crate) fn pid_namespace() -> Result<(), Error> {
-    match std::fs::read_link("/proc/self/ns/pid") {
-        Ok(namespace) if namespace.as_os_str() != INITIAL_PID_NAMESPACE => Err(Error::PidNamespace),
-        _ => Ok(()),
-    }
+    if is_another("pid", INITIAL_PID_NAMESPACE) { Err(Error::PidNamespace) } else { Ok(()) }
+}
+
+/// # Errors
+/// [`Error::UserNamespace`] where capabilities do not count for the kernel as a whole.
+pub(crate) fn user_namespace() -> Result<(), Error> {
+    if is_another("user", INITIAL_USER_NAMESPACE) { Err(Error::UserNamespace) } else { Ok(()) }
+}
+
+fn is_another(kind: &str, initial: &str) -> bool {
+    std::fs::read_link(format!("/proc/self/ns/{kind}")).is_ok_and(|namespace| namespace.as_os_str() != initial)
 }
 
 /// The running kernel's release, like `6.12.1`.

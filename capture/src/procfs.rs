@@ -14,16 +14,35 @@ const MAX_ARGS: usize = 128 << 10;
 /// Checks that a process is there and can be read.
 ///
 /// # Errors
-/// [`Error::NoProcess`], or [`Error::Process`] when it may not be looked at.
+/// [`Error::NoProcess`]; what it is if it is none that runs; or [`Error::Process`] when it may not be looked at.
 pub(crate) fn check(pid: u32) -> Result<(), Error> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::NoProcess { pid },
+        _ => Error::Process { pid, source },
+    })?;
+    // Its name may hold anything.
+    let status = String::from_utf8_lossy(&status);
+    let field = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+    // What /proc does not list can be named all the same.
+    if let Some(process) = field("Tgid:").and_then(|tgid| tgid.parse().ok()).filter(|tgid| *tgid != pid) {
+        return Err(Error::Thread { tid: pid, pid: process });
+    }
     match std::fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !PathBuf::from(format!("/proc/{pid}")).exists() => {
-            Err(Error::NoProcess { pid })
-        }
-        // Kernel threads have no executable, and nothing to record.
-        Err(source) => Err(Error::Process { pid, source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Process { pid, source }),
+        // The main thread has ended, others go on.
+        Err(_) if Stat::read(pid).is_some_and(|stat| stat.threads > 1) => Ok(()),
+        Err(_) if field("State:").is_some_and(|state| state.starts_with('Z')) => Err(Error::Zombie { pid }),
+        Err(_) if field("VmSize:").is_none() => Err(Error::KernelThread { pid }),
+        Err(_) => Err(Error::NoProcess { pid }),
     }
+}
+
+/// Whether a process has ended, with all its threads: as a zombie it has a number, and no program any more.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    let executable = std::fs::read_link(format!("/proc/{pid}/exe"));
+    executable.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        && Stat::read(pid).is_none_or(|stat| stat.threads <= 1)
 }
 
 /// Every process that runs now, without the kernel's own threads, which have no executable.
@@ -294,5 +313,34 @@ mod tests {
     #[test]
     fn no_such_process_is_named() {
         assert!(check(u32::MAX).unwrap_err().to_string().contains("no process 4294967295"));
+    }
+
+    #[test]
+    fn what_is_no_process_that_runs_is_named_for_what_it_is() {
+        let process = std::process::id();
+        let (tid, done) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        let thread = std::thread::spawn(move || {
+            tid.0.send(nix::unistd::gettid().as_raw() as u32).unwrap();
+            let _ = done.1.recv();
+        });
+        let tid = tid.1.recv().unwrap();
+        assert_eq!(
+            check(tid).unwrap_err().to_string(),
+            format!("{tid} is a thread of process {process}: use {process}")
+        );
+        drop(done.0);
+        thread.join().unwrap();
+
+        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        while !stat().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        assert!(check(child.id()).unwrap_err().to_string().contains("has ended"));
+        child.wait().unwrap();
+        // The parent of the kernel's threads; in a container the number is somebody else's.
+        if std::fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n") {
+            assert!(check(2).unwrap_err().to_string().contains("thread of the kernel"));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One recording from start to end: what is set up in which order, what is waited for, and how it is taken down.
 
+use crate::adoption::{self, FIRST_GENERATION};
 use crate::batches::{self, Batches};
 use crate::courtesy::Courtesy;
 use crate::drain::{self, Outlet};
@@ -50,9 +51,6 @@ pub(crate) enum Event {
     Failed,
 }
 
-/// Generations of processes that are recorded from the start; the kernel side counts its own from 1.
-const FIRST_GENERATION: u64 = 1 << 63;
-
 /// Records until the end, and writes a capture. `progress` is told once a second how it goes.
 ///
 /// Call it from the main thread while it is the only one: the command is forked from it.
@@ -79,7 +77,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let mut kernel = kernel::load(&mut storage, &settings)?;
     let sources = kernel.attach(&settings)?;
     let mut prober = Prober::new();
-    prober.warnings.extend(targets.warnings);
+    prober.warnings.extend(targets.warnings.iter().cloned());
     let mut snapshot: Vec<u8> = Vec::new();
     for library in libraries::installed() {
         snapshot.extend(prober.probe(&kernel, &library, &library).unwrap_or_default());
@@ -88,7 +86,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         let name = program.canonicalize().unwrap_or_else(|_| program.clone());
         snapshot.extend(prober.probe(&kernel, &program, &name).unwrap_or_default());
     }
-    add_running(&kernel, &mut prober, targets.pids.iter().copied(), &mut snapshot)?;
+    adoption::adopt_all(&kernel, &mut prober, &targets, &mut snapshot)?;
 
     memory::forget_start();
     let started = Instant::now();
@@ -105,9 +103,10 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     warm_up.begin();
     prober.warm_up = Some(warm_up);
     prober.attached.guard(events.clone());
+    let selects = !settings.names.is_empty() || !settings.cgroups.is_empty() || options.all;
     let mut session = Session {
-        running: targets.pids,
-        selects: !settings.comms.is_empty() || !settings.cgroups.is_empty() || options.all,
+        running: if selects { BTreeSet::new() } else { targets.running() },
+        selects,
         has_command: waiting.is_some(),
         sampler: Sampler::new(kernel::page_size()),
         kernel,
@@ -124,7 +123,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         None => None,
         Some(waiting) => {
             let begun = session.kernel.add_target(waiting.pid.as_raw() as u32, FIRST_GENERATION);
-            match begun.and_then(|()| waiting.go()) {
+            match begun.and_then(|_| waiting.go()) {
                 Ok(pid) => Some(watch_command(pid, events)),
                 Err(error) => {
                     // Nothing ran: an empty capture would only be in the way of the next try.
@@ -192,34 +191,6 @@ fn detach<T>(attached: T) {
     }
 }
 
-/// Records processes that already run, with their descendants: first they are followed, then looked at, so that nothing
-/// is forked unseen in between.
-fn add_running(
-    kernel: &Kernel<'_>,
-    prober: &mut Prober,
-    roots: impl Iterator<Item = u32> + Clone,
-    snapshot: &mut Vec<u8>,
-) -> Result<(), Error> {
-    let mut added = BTreeSet::new();
-    loop {
-        let mut new = procfs::trees(roots.clone());
-        new.remove(&std::process::id());
-        let new: Vec<u32> = new.difference(&added).copied().collect();
-        if new.is_empty() {
-            break;
-        }
-        for pid in new {
-            kernel.add_target(pid, FIRST_GENERATION | u64::from(pid))?;
-            added.insert(pid);
-        }
-    }
-    for pid in added {
-        procfs::append_process(snapshot, pid);
-        snapshot.extend(prober.probe_mapped(kernel, pid));
-    }
-    Ok(())
-}
-
 /// Events that wait. A program starts with dozens of libraries, and the one that speaks TLS is not to wait for the others.
 #[derive(Default)]
 struct Queue {
@@ -266,7 +237,7 @@ struct Session<'a, 'obj> {
     counters: &'a Counters,
     progress: &'a mut dyn FnMut(&Progress),
     started: Instant,
-    /// The processes that were named and have not exited.
+    /// The processes that were named and have not exited; nobody asks for them where others are to come.
     running: BTreeSet<u32>,
     /// Whether processes of the future are named: then there is no end before somebody ends it.
     selects: bool,
@@ -314,7 +285,7 @@ impl Session<'_, '_> {
             Event::Written(file, name) => self.prober.probe_again(&self.kernel, file, &name),
             Event::Adopt(pid) => {
                 let mut records = Vec::new();
-                if let Err(error) = add_running(&self.kernel, &mut self.prober, [pid].into_iter(), &mut records) {
+                if let Err(error) = adoption::adopt_descendants(&self.kernel, &mut self.prober, pid, &mut records) {
                     self.prober.warnings.push(format!("process {pid}: its descendants are not recorded: {error}"));
                 }
                 Some(records)
@@ -421,8 +392,8 @@ fn settings(options: &Options, targets: &Targets) -> Settings {
         max_payload: options.max_payload.unwrap_or(0),
         plain: !options.no_plain,
         stdio: options.stdio,
-        comms: targets.comms.clone(),
-        cgroups: targets.cgroups.clone(),
+        names: targets.names.clone(),
+        cgroups: targets.cgroup_paths(),
     }
 }
 

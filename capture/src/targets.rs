@@ -1,8 +1,9 @@
-//! Who is recorded: what was asked for, as the processes that run now and as the names and cgroups that the kernel side
-//! looks for from now on.
+//! Who is recorded: what was asked for, as the names and cgroups that the kernel side looks for, and as the processes that
+//! have them already.
 
 use crate::{Error, Options, procfs};
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,15 +13,29 @@ pub(crate) type Comm = [u8; 16];
 /// Characters of a container's id that are enough to name it.
 const SHORTEST_CONTAINER_ID: usize = 8;
 
+/// The longest path of a cgroup that the kernel side compares: its key is 256 bytes, and one that fills it may go on.
+const LONGEST_CGROUP: usize = 254;
+
+/// A cgroup of cgroup2.
+#[derive(Debug)]
+struct Cgroup {
+    folder: PathBuf,
+    /// Where it is in the hierarchy, as the kernel says it.
+    path: String,
+}
+
 /// What [`find`] found.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
-    /// Processes that run now. Their descendants are recorded too.
-    pub pids: BTreeSet<u32>,
-    /// Processes that get one of these names are recorded.
-    pub comms: Vec<Comm>,
-    /// Processes in these cgroups and those below are recorded: ids of cgroup2.
-    pub cgroups: Vec<u64>,
+    /// Processes that were named by their numbers.
+    pids: Vec<u32>,
+    /// Processes with a thread or an executable of one of these names are recorded.
+    pub names: Vec<String>,
+    /// Processes in these cgroups and those below are recorded.
+    cgroups: Vec<Cgroup>,
+    /// Ids of containers, as they were given.
+    containers: Vec<String>,
+    all: bool,
     /// What is not as it was asked for, one line each.
     pub warnings: Vec<String>,
 }
@@ -30,34 +45,65 @@ pub(crate) struct Targets {
 /// # Errors
 /// When a process, a cgroup or a container is not there.
 pub(crate) fn find(options: &Options) -> Result<Targets, Error> {
-    let mut targets = Targets::default();
+    let mut targets =
+        Targets { pids: options.pids.clone(), names: options.comms.clone(), all: options.all, ..Targets::default() };
     for pid in &options.pids {
         procfs::check(*pid)?;
-        targets.pids.insert(*pid);
     }
-    targets.comms = options.comms.iter().map(|name| comm(name)).collect();
     for path in &options.cgroups {
-        targets.add_cgroup(&cgroup_folder(path)?)?;
+        targets.add_cgroup(path)?;
     }
     for id in &options.containers {
         targets.add_container(id)?;
     }
-    if options.all || !options.comms.is_empty() {
-        let named = |pid: &u32| options.all || is_named(*pid, &options.comms, &targets.comms);
-        let running: Vec<u32> = procfs::processes().filter(named).collect();
-        targets.pids.extend(running);
-    }
-    // A capturer that records its own writing never ends.
-    targets.pids.remove(&std::process::id());
     Ok(targets)
 }
 
 impl Targets {
-    /// `folder`: a cgroup in the file system of cgroup2.
-    fn add_cgroup(&mut self, folder: &Path) -> Result<(), Error> {
+    /// The targets that run now, without their descendants. Ask once the kernel side looks for those of the future: otherwise
+    /// whoever comes in between is missed.
+    pub(crate) fn running(&self) -> BTreeSet<u32> {
+        let mut pids: BTreeSet<u32> = self.pids.iter().copied().collect();
+        // Of a cgroup that has been removed meanwhile nobody is left.
+        pids.extend(self.cgroups.iter().filter_map(|cgroup| members(&cgroup.folder).ok()).flatten());
+        if self.all || !self.names.is_empty() || !self.containers.is_empty() {
+            let is_in = |pid, id: &String| container_cgroup(pid, id).is_some();
+            pids.extend(procfs::processes().filter(|pid| {
+                self.all || is_named(*pid, &self.names) || self.containers.iter().any(|id| is_in(*pid, id))
+            }));
+        }
+        // A capturer that records its own writing never ends.
+        pids.remove(&std::process::id());
+        pids
+    }
+
+    /// Where the cgroups are in the hierarchy: one that is made there anew (a service is restarted) is the same to the user.
+    pub(crate) fn cgroup_paths(&self) -> Vec<String> {
+        self.cgroups.iter().map(|cgroup| cgroup.path.clone()).collect()
+    }
+
+    /// The ids of the cgroups that are there now.
+    pub(crate) fn cgroup_ids(&self) -> Vec<u64> {
+        self.cgroups.iter().filter_map(|cgroup| Some(cgroup.folder.metadata().ok()?.ino())).collect()
+    }
+
+    /// `given`: a cgroup, by its path in the file system or below where cgroup2 is mounted.
+    fn add_cgroup(&mut self, given: &Path) -> Result<(), Error> {
+        let root = procfs::cgroup_root().ok_or(Error::NoCgroup2)?;
+        self.add_folder(&cgroup_folder(given, &root)?, &root)
+    }
+
+    fn add_folder(&mut self, folder: &Path, root: &Path) -> Result<(), Error> {
         let failed = |source| Error::Cgroup { path: folder.to_owned(), source };
-        self.cgroups.push(folder.metadata().map_err(failed)?.ino());
-        self.pids.extend(members(folder).map_err(failed)?);
+        let (folder, root) = (folder.canonicalize().map_err(failed)?, root.canonicalize().map_err(failed)?);
+        members(&folder).map_err(failed)?;
+        let path = format!("/{}", folder.strip_prefix(root).unwrap_or(&folder).display());
+        if path.len() > LONGEST_CGROUP {
+            self.warnings.push(format!(
+                "cgroup {path}: when it is made anew it is not followed, because its path has more than {LONGEST_CGROUP} bytes"
+            ));
+        }
+        self.cgroups.push(Cgroup { folder, path });
         Ok(())
     }
 
@@ -79,15 +125,15 @@ impl Targets {
             ));
         }
         for path in paths {
-            self.add_cgroup(&cgroup_folder(Path::new(path))?)?;
+            self.add_cgroup(Path::new(path))?;
         }
-        self.pids.extend(inside.iter().map(|(pid, _)| pid));
+        self.containers.push(id.to_owned());
         Ok(())
     }
 }
 
 /// A name, cut to what the kernel keeps.
-fn comm(name: &str) -> Comm {
+pub(crate) fn comm(name: &str) -> Comm {
     let mut comm = [0; 16];
     let len = name.len().min(15);
     comm[..len].copy_from_slice(&name.as_bytes()[..len]);
@@ -95,18 +141,21 @@ fn comm(name: &str) -> Comm {
 }
 
 /// Whether a thread of a process has one of these names, or its executable's file.
-fn is_named(pid: u32, names: &[String], comms: &[Comm]) -> bool {
+fn is_named(pid: u32, names: &[String]) -> bool {
     let executable = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let file_name = executable.file_name().unwrap_or_default();
-    names.iter().any(|name| file_name == name.as_str()) || procfs::comms(pid).any(|name| comms.contains(&comm(&name)))
+    let file_name = executable.file_name().unwrap_or_default().as_bytes();
+    // An update takes the file from below those who run it.
+    let file_name = file_name.strip_suffix(b" (deleted)").unwrap_or(file_name);
+    names.iter().any(|name| file_name == name.as_bytes())
+        || procfs::comms(pid).any(|thread| names.iter().any(|name| comm(name) == comm(&thread)))
 }
 
 /// The folder of a cgroup that is named by its path in the file system, or below where cgroup2 is mounted.
-fn cgroup_folder(path: &Path) -> Result<PathBuf, Error> {
-    let root = procfs::cgroup_root().ok_or(Error::NoCgroup2)?;
+fn cgroup_folder(path: &Path, root: &Path) -> Result<PathBuf, Error> {
     let folder =
-        if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
-    if folder.join("cgroup.procs").exists() { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root }) }
+        if path.starts_with(root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
+    let there = folder.join("cgroup.procs").exists();
+    if there { Ok(folder) } else { Err(Error::NoCgroup { path: path.to_owned(), root: root.to_owned() }) }
 }
 
 /// The processes in a cgroup and in those below it.
@@ -181,6 +230,20 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_that_cannot_be_followed_when_it_is_made_anew_is_named() {
+        // Folders in place of cgroups; they need no list of processes to be looked at.
+        let root = tempfile::tempdir().unwrap();
+        let long = "slice/".repeat(50);
+        std::fs::create_dir_all(root.path().join(&long)).unwrap();
+        let mut targets = Targets::default();
+        targets.add_folder(&root.path().join("slice/slice/"), root.path()).unwrap();
+        assert_eq!((targets.cgroup_paths(), targets.warnings.len()), (vec!["/slice/slice".to_owned()], 0));
+        targets.add_folder(&root.path().join(&long), root.path()).unwrap();
+        assert!(targets.warnings[0].contains("/slice/slice/slice") && targets.warnings[0].contains("254"));
+        assert_eq!(targets.cgroup_ids().len(), 2);
+    }
+
+    #[test]
     fn an_id_that_could_be_anything_is_refused() {
         for id in ["", "0123", "my-container", "../0123456789"] {
             let options = Options { containers: vec![id.to_owned()], ..Options::default() };
@@ -193,9 +256,9 @@ mod tests {
     fn a_process_is_found_by_its_executable_and_the_capturer_is_not_recorded() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let options = Options { comms: vec!["cat".to_owned()], all: false, ..Options::default() };
-        assert!(find(&options).unwrap().pids.contains(&child.id()));
-        let everyone = find(&Options { all: true, ..Options::default() }).unwrap();
-        assert!(everyone.pids.contains(&child.id()) && !everyone.pids.contains(&std::process::id()));
+        assert!(find(&options).unwrap().running().contains(&child.id()));
+        let everyone = find(&Options { all: true, ..Options::default() }).unwrap().running();
+        assert!(everyone.contains(&child.id()) && !everyone.contains(&std::process::id()));
         drop(child.stdin.take());
         child.wait().unwrap();
     }

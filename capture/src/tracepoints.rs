@@ -7,10 +7,14 @@ use crate::Error;
 use agentsight_bpf::AgentsightProgs;
 use agentsight_formats::record::{direction, file_op, socket_op};
 use libbpf_rs::{Link, PerfEventOpts, ProgramMut};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 
 /// What a system call is about; the eBPF programs of the same names look at it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,11 +120,11 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
 /// # Errors
 /// When the kernel has no tracepoints of system calls, or they may not be used.
 pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
-    let tracefs = Tracefs::open().map_err(Error::Tracefs)?;
+    let tracefs = Tracefs::open()?;
     let mut links = Vec::new();
     for &(name, watcher, cookie) in TRACEPOINTS {
         // Calls that this architecture, or a kernel of this age, does not have.
-        let Some(id) = tracefs.id_of(name).map_err(Error::Tracefs)? else { continue };
+        let Some(id) = tracefs.id_of(name)? else { continue };
         let program: &ProgramMut<'_> = match watcher {
             Watcher::File => &progs.on_file,
             Watcher::Map => &progs.on_mmap,
@@ -132,15 +136,14 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
             Watcher::CloseRange => &progs.on_close_range,
             Watcher::Dup => &progs.on_dup,
         };
-        let event = open_event(id).map_err(Error::Tracefs)?;
+        let event = open_event(id).map_err(|source| Error::Tracepoint { name, source })?;
         let options = PerfEventOpts { cookie, ..PerfEventOpts::default() };
         links.push(program.attach_perf_event_with_opts(event.as_raw_fd(), options).map_err(Error::Load)?);
         // The link closes the event when it goes.
         std::mem::forget(event);
     }
     if links.is_empty() {
-        let none = "no tracepoints of system calls (CONFIG_FTRACE_SYSCALLS)";
-        return Err(Error::Tracefs(io::Error::new(io::ErrorKind::NotFound, none)));
+        return Err(Error::NoTracepoints);
     }
     Ok(links)
 }
@@ -149,41 +152,52 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
 ///
 /// # Errors
 /// When the list of the kernel cannot be read.
-pub(crate) fn available() -> io::Result<(usize, usize)> {
+pub(crate) fn available() -> Result<(usize, usize), Error> {
     let tracefs = Tracefs::open()?;
-    let there = TRACEPOINTS.iter().map(|(name, ..)| tracefs.id_of(name)).collect::<io::Result<Vec<_>>>()?;
+    let there = TRACEPOINTS.iter().map(|(name, ..)| tracefs.id_of(name)).collect::<Result<Vec<_>, Error>>()?;
     Ok((there.iter().flatten().count(), there.len()))
 }
 
 /// Where the kernel numbers its tracepoints.
 struct Tracefs {
     root: OwnedFd,
+    path: PathBuf,
 }
 
 impl Tracefs {
     /// Opens it where it is mounted, and elsewhere a mount of it that nobody else sees.
-    fn open() -> io::Result<Tracefs> {
-        for mounted in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {
-            if std::path::Path::new(mounted).join("events").is_dir() {
-                return Ok(Tracefs { root: File::open(mounted)?.into() });
+    fn open() -> Result<Tracefs, Error> {
+        let mut unreadable = None;
+        for path in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].map(PathBuf::from) {
+            let opened = path.join("events").metadata().and_then(|_| File::open(&path));
+            match opened {
+                Ok(root) => return Ok(Tracefs { root: root.into(), path }),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable = unreadable.or(Some(path)),
+                Err(_) => {}
             }
         }
-        Ok(Tracefs { root: mount_detached(c"tracefs")? })
+        match (mount_detached(c"tracefs"), unreadable) {
+            (Ok(root), _) => Ok(Tracefs { root, path: "tracefs".into() }),
+            // To be allowed to mount takes more than to be allowed to read what is mounted.
+            (Err(_), Some(path)) => Err(Error::TracefsUnreadable { path }),
+            (Err(error), None) => Err(Error::NoTracefs(error)),
+        }
     }
 
     /// The number of a tracepoint of a system call; `None` if there is no such.
-    fn id_of(&self, name: &str) -> io::Result<Option<u64>> {
-        use nix::errno::Errno;
-        use nix::fcntl::{OFlag, openat};
+    fn id_of(&self, name: &'static str) -> Result<Option<u64>, Error> {
         let path = format!("events/syscalls/{name}/id");
-        match openat(&self.root, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty()) {
+        let failed = |source| Error::Tracepoint { name, source };
+        match openat(&self.root, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(file) => {
                 let mut text = String::new();
-                File::from(file).read_to_string(&mut text)?;
-                text.trim().parse().map(Some).map_err(|_| io::Error::other(format!("{path} holds no number: {text}")))
+                File::from(file).read_to_string(&mut text).map_err(failed)?;
+                let no_number = |_| failed(io::Error::other(format!("{path} holds no number: {text}")));
+                text.trim().parse().map(Some).map_err(no_number)
             }
             Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(errno.into()),
+            Err(Errno::EACCES) => Err(Error::TracefsUnreadable { path: self.path.join(path) }),
+            Err(errno) => Err(failed(errno.into())),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Output, Stdio};
-use support::{AGENTSIGHT, agentsight, folder, kill, query, recording};
+use support::{AGENTSIGHT, agentsight, folder, kill, query, recorder};
 use tempfile::TempDir;
 
 /// Records a shell script, and expects its exit status.
@@ -179,7 +179,7 @@ fn a_running_process_is_recorded_by_pid_with_its_future_children() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut recorder = recording(&folder, &["--pid", &target.id().to_string()]);
+    let mut recorder = recorder(&folder, &["--pid", &target.id().to_string()]);
     let mut lines = BufReader::new(target.stdout.take().unwrap());
     let mut stdin = target.stdin.take().unwrap();
     stdin.write_all(b"hello\n").unwrap();

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use support::{
     AGENTSIGHT, TALK, TALK_LONG, certificate, copy_libssl, folder, kill, last_said, python, query, record_command,
-    recording,
+    recorder,
 };
 use tempfile::TempDir;
 
@@ -132,7 +132,7 @@ fn a_running_program_whose_library_was_replaced_is_seen() {
     let library = folder.path().join("lib").join(name);
     std::fs::copy(&library, folder.path().join("new")).unwrap();
     std::fs::rename(folder.path().join("new"), &library).unwrap();
-    let mut capturer = recording(&folder, &["--pid", &target.id().to_string()]);
+    let mut capturer = recorder(&folder, &["--pid", &target.id().to_string()]);
     stdin.write_all(b"go\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "said");
     drop(stdin);

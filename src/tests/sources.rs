@@ -6,8 +6,8 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
-use support::{AGENTSIGHT, agentsight, folder, kill, python, query};
+use std::process::{Command, Stdio};
+use support::{AGENTSIGHT, agentsight, end, folder, kill, python, query, recorder};
 use tempfile::TempDir;
 
 /// Records a shell script, with options of `capture`.
@@ -22,22 +22,6 @@ fn record_command(folder: &TempDir, options: &[&str], command: &[&str]) -> Strin
     let output = agentsight(folder, &args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Starts a recording of what the options name, and waits until it has begun.
-fn recorder(folder: &TempDir, options: &[&str]) -> Child {
-    let args = [&["capture", "-q", "-o", "run.asc"], options].concat();
-    let child = Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).spawn().unwrap();
-    while !folder.path().join("run.asc").metadata().is_ok_and(|metadata| metadata.len() > 0) {
-        std::thread::yield_now();
-    }
-    child
-}
-
-/// Ends a recording from outside.
-fn end(mut recorder: Child) {
-    kill("-TERM", recorder.id());
-    recorder.wait().unwrap();
 }
 
 #[test]

@@ -227,6 +227,10 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in the hierarchy of cgroup2 */
+};
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
@@ -248,6 +252,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct css_set *cgroups;
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -9,7 +9,9 @@
 #define ARGS_CHUNK 8192
 #define ARGS_SMALL 512
 #define SIGNAL_GROUP_EXIT 0x4
-#define MAX_CGROUP_DEPTH 16
+#define MAX_CGROUP_DEPTH 32
+/* The longest path of a cgroup that is followed, with its NUL. */
+#define CGROUP_PATH_LEN 256
 
 /* Whether processes are selected by name or by cgroup. */
 const volatile bool select_comms = false;
@@ -19,6 +21,10 @@ struct comm {
 	char name[16];
 };
 
+struct file_name {
+	char name[NAME_LEN];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);
@@ -26,12 +32,32 @@ struct {
 	__type(value, u8);
 } selected_comms SEC(".maps");
 
+/* The same names as those of executables, which may be longer: filled up with zeros. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct file_name);
+	__type(value, u8);
+} selected_names SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);
 	__type(key, u64);
 	__type(value, u8);
 } selected_cgroups SEC(".maps");
+
+struct cgroup_path {
+	char path[CGROUP_PATH_LEN];
+};
+
+/* Where they are in the hierarchy: one that is made there anew is another, with another id, and is recorded as well. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct cgroup_path);
+	__type(value, u8);
+} selected_cgroup_paths SEC(".maps");
 
 /* Three paths, and room for the verifier, which sees only that an offset is below EXEC_LIMIT. */
 #define EXEC_LIMIT (4 * PATH_LEN)
@@ -61,6 +87,39 @@ static __always_inline struct target *add_target(u32 tgid)
 	return target_of(tgid);
 }
 
+/* A process that was not recorded is from now on: the capturer is woken, to see what it is. */
+static __always_inline void adopt(u32 tgid)
+{
+	struct asc_adopt *record;
+	u32 seq;
+
+	if (!add_target(tgid))
+		return;
+	seq = draw_seq();
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
+		return;
+	}
+	fill_header(&record->header, ASC_ADOPT, 0, sizeof(*record), seq);
+	record->header.tgid = tgid;
+	record->header.tid = tgid;
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline bool is_selected_cgroup(struct cgroup *cgroup)
+{
+	for (int level = 0; cgroup && level < MAX_CGROUP_DEPTH; level++) {
+		struct cgroup_subsys_state *up = READ(cgroup, self.parent);
+		u64 id = READ(cgroup, kn, id);
+
+		if (bpf_map_lookup_elem(&selected_cgroups, &id))
+			return true;
+		cgroup = up ? (void *)up - bpf_core_field_offset(struct cgroup, self) : NULL;
+	}
+	return false;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *forked)
 {
@@ -69,7 +128,15 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *forked)
 	struct asc_fork *fork;
 	u32 seq;
 
-	if (child->pid != child->tgid || !target_of(parent->tgid) || !add_target(child_tgid))
+	if (child->pid != child->tgid)
+		return 0;
+	if (!target_of(parent->tgid)) {
+		/* Somebody outside may fork into a cgroup (CLONE_INTO_CGROUP). */
+		if (select_cgroups && is_selected_cgroup(READ(child, cgroups, dfl_cgrp)))
+			adopt(child_tgid);
+		return 0;
+	}
+	if (!add_target(child_tgid))
 		return 0;
 	seq = draw_seq();
 	fork = bpf_ringbuf_reserve(&ring, sizeof(*fork), 0);
@@ -136,19 +203,6 @@ static __always_inline void emit_args(u64 address, u32 total)
 	}
 }
 
-static __always_inline bool in_selected_cgroup(void)
-{
-	for (int level = 0; level < MAX_CGROUP_DEPTH; level++) {
-		u64 id = bpf_get_current_ancestor_cgroup_id(level);
-
-		if (!id)
-			break;
-		if (bpf_map_lookup_elem(&selected_cgroups, &id))
-			return true;
-	}
-	return false;
-}
-
 static __always_inline bool is_selected_comm(const char *name)
 {
 	struct comm comm = {};
@@ -157,24 +211,18 @@ static __always_inline bool is_selected_comm(const char *name)
 	return bpf_map_lookup_elem(&selected_comms, &comm) != NULL;
 }
 
-/* A process that was not recorded is from now on: the capturer is woken, to see what it is. */
-static __always_inline void adopt(u32 tgid)
+/* Whether a file has one of the names: a program that was started by a link to it has another. */
+static __always_inline bool is_selected_file(struct file *file)
 {
-	struct asc_adopt *record;
-	u32 seq;
+	u32 zero = 0;
+	struct paths *scratch = bpf_map_lookup_elem(&paths, &zero);
+	struct dentry *dentry = READ(file, f_path.dentry);
 
-	if (!add_target(tgid))
-		return;
-	seq = draw_seq();
-	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
-	if (!record) {
-		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
-		return;
-	}
-	fill_header(&record->header, ASC_ADOPT, 0, sizeof(*record), seq);
-	record->header.tgid = tgid;
-	record->header.tid = tgid;
-	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+	if (!scratch)
+		return false;
+	__builtin_memset(scratch->path, 0, sizeof(struct file_name));
+	bpf_probe_read_kernel_str(scratch->path, sizeof(struct file_name), READ(dentry, d_name.name));
+	return bpf_map_lookup_elem(&selected_names, scratch->path) != NULL;
 }
 
 SEC("tp_btf/task_rename")
@@ -187,24 +235,44 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *name)
 	return 0;
 }
 
-/* A running process is moved into a cgroup: of cgroup2, whose hierarchy has the number 0. */
+/* cgroup2's hierarchy has the number 0. */
+static __always_inline bool is_cgroup2(struct cgroup *cgroup)
+{
+	return !READ(cgroup, root, hierarchy_id);
+}
+
+/* A running process is moved into a cgroup. */
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(on_cgroup_attach, struct cgroup *to, const char *path, struct task_struct *task)
 {
-	struct cgroup *cgroup = to;
+	if (is_cgroup2(to) && !target_of(task->tgid) && is_selected_cgroup(to))
+		adopt(task->tgid);
+	return 0;
+}
 
-	if (READ(to, root, hierarchy_id) || target_of(task->tgid))
-		return 0;
-	for (int level = 0; cgroup && level < MAX_CGROUP_DEPTH; level++) {
-		struct cgroup_subsys_state *up = READ(cgroup, self.parent);
-		u64 id = READ(cgroup, kn, id);
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(on_cgroup_mkdir, struct cgroup *made, const char *path)
+{
+	struct cgroup_path key = {};
+	u8 yes = 1;
+	u64 id;
 
-		if (bpf_map_lookup_elem(&selected_cgroups, &id)) {
-			adopt(task->tgid);
-			break;
-		}
-		cgroup = up ? (void *)up - bpf_core_field_offset(struct cgroup, self) : NULL;
+	bpf_probe_read_kernel_str(key.path, sizeof(key.path), path);
+	if (is_cgroup2(made) && bpf_map_lookup_elem(&selected_cgroup_paths, &key)) {
+		id = READ(made, kn, id);
+		bpf_map_update_elem(&selected_cgroups, &id, &yes, BPF_ANY);
 	}
+	return 0;
+}
+
+/* Restarted often enough, one would leave no room for the others. */
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(on_cgroup_rmdir, struct cgroup *removed, const char *path)
+{
+	u64 id = READ(removed, kn, id);
+
+	if (is_cgroup2(removed))
+		bpf_map_delete_elem(&selected_cgroups, &id);
 	return 0;
 }
 
@@ -222,7 +290,8 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 	u64 args, wake;
 
 	if (!target) {
-		if (!(select_comms && is_selected_comm(task->comm)) && !(select_cgroups && in_selected_cgroup()))
+		if (!(select_comms && (is_selected_comm(task->comm) || is_selected_file(bprm->file))) &&
+		    !(select_cgroups && is_selected_cgroup(READ(task, cgroups, dfl_cgrp))))
 			return 0;
 		adopt(task->tgid);
 		target = target_of(task->tgid);

@@ -52,19 +52,20 @@ pub fn agentsight(folder: &TempDir, args: &[&str]) -> Output {
     Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A capturer that has begun to record into `run.asc`.
-pub fn recording(folder: &TempDir, targets: &[&str]) -> Child {
-    let capturer = Command::new(AGENTSIGHT)
-        .current_dir(folder)
-        .args([&["capture", "-o", "run.asc"], targets].concat())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // The head is there when recording has begun.
+/// Starts a recording of what the options name, and waits until it has begun.
+pub fn recorder(folder: &TempDir, options: &[&str]) -> Child {
+    let args = [&["capture", "-q", "-o", "run.asc"], options].concat();
+    let child = Command::new(AGENTSIGHT).current_dir(folder).args(args).stdin(Stdio::null()).spawn().unwrap();
     while !folder.path().join("run.asc").metadata().is_ok_and(|metadata| metadata.len() > 0) {
         std::thread::yield_now();
     }
-    capturer
+    child
+}
+
+/// Ends a recording from outside.
+pub fn end(mut recorder: Child) {
+    kill("-TERM", recorder.id());
+    recorder.wait().unwrap();
 }
 
 /// The rows of a query on `run.asc`, which may be lossy.
