@@ -2,8 +2,8 @@
 //! it does from its first instruction on is in the capture.
 
 use crate::Error;
+use crate::inherited::{self, Inherited};
 use crate::user::Invoker;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -27,6 +27,7 @@ pub(crate) struct Waiting {
 pub(crate) fn prepare(
     command: &[OsString],
     invoker: Option<&Invoker>,
+    inherited: &Inherited,
     stdout_is_taken: bool,
 ) -> Result<Waiting, Error> {
     let name = command[0].to_string_lossy().into_owned();
@@ -38,7 +39,7 @@ pub(crate) fn prepare(
         .map(|arg| CString::new(arg.as_bytes()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| not_run(error.into()))?;
-    let environment = environment(invoker);
+    let program = Program { path, args, environment: environment(invoker) };
     let pipe = || std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source });
     let (gate, go) = pipe()?;
     let (failed, report) = pipe()?;
@@ -49,10 +50,12 @@ pub(crate) fn prepare(
         ForkResult::Parent { child } => Ok(Waiting { pid: child, name, go, failed }),
         ForkResult::Child => {
             drop((go, failed));
+            inherited::close_descriptors();
             if stdout_is_taken && nix::unistd::dup2_stdout(std::io::stderr()).is_err() {
-                exit_now();
+                // No standard error either. SAFETY: the child does not use it.
+                unsafe { libc::close(libc::STDOUT_FILENO) };
             }
-            become_command(&path, &args, &environment, invoker, gate, report)
+            become_command(&program, invoker, inherited, gate, report)
         }
     }
 }
@@ -80,12 +83,18 @@ impl Waiting {
     }
 }
 
-/// In the child: waits for the word, and becomes the command as the invoking user, with signals as a shell leaves them.
+/// What execve takes.
+struct Program {
+    path: CString,
+    args: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+/// In the child: waits for the word, and becomes the command as the invoking user, with signals as the capturer got them.
 fn become_command(
-    path: &CString,
-    args: &[CString],
-    environment: &[CString],
+    program: &Program,
     invoker: Option<&Invoker>,
+    inherited: &Inherited,
     mut gate: PipeReader,
     mut report: PipeWriter,
 ) -> ! {
@@ -99,9 +108,10 @@ fn become_command(
         nix::unistd::setgid(invoker.gid)?;
         nix::unistd::setuid(invoker.uid)
     };
-    let errno = reset_signals()
-        .and_then(|()| invoker.map_or(Ok(()), become_user))
-        .and_then(|()| nix::unistd::execve(path, args, environment).map(|_| ()))
+    let errno = invoker
+        .map_or(Ok(()), become_user)
+        .and_then(|()| inherited.restore_signals())
+        .and_then(|()| nix::unistd::execve(&program.path, &program.args, &program.environment).map(|_| ()))
         .err()
         .unwrap_or(nix::errno::Errno::UnknownErrno);
     // Should the report fail too, the capturer sees the child's exit.
@@ -112,14 +122,6 @@ fn become_command(
 fn exit_now() -> ! {
     // SAFETY: _exit ends the child without running the capturer's exit handlers.
     unsafe { libc::_exit(127) }
-}
-
-/// Rust ignores SIGPIPE, and the capturer blocks what it waits for; the command shall notice neither.
-fn reset_signals() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action runs no code of ours.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
 fn environment(invoker: Option<&Invoker>) -> Vec<CString> {

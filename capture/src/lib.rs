@@ -15,6 +15,7 @@ pub mod doctor;
 mod drain;
 mod error;
 mod explain;
+mod inherited;
 mod kernel;
 mod libraries;
 mod memory;

@@ -9,11 +9,12 @@ use crate::metrics::{self, Sampler};
 use crate::output::Output;
 use crate::prober::{Prober, note_record};
 use crate::recorder::{Counters, Recorder, Written};
+use crate::signals::Signals;
 use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
 use crate::{DEFAULT_RING, End, Options, Progress, Summary};
-use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs, signals};
+use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,10 +66,10 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let invoker = user::invoker()?;
     let mut output = Output::new(options, invoker.clone())?;
     let targets = targets::find(options)?;
-    let signals = signals::block()?;
+    let signals = Signals::block()?;
     let waiting = match &options.command[..] {
         [] => None,
-        command => Some(command::prepare(command, invoker.as_ref(), output.is_stdout())?),
+        command => Some(command::prepare(command, invoker.as_ref(), &signals.inherited, output.is_stdout())?),
     };
 
     let settings = settings(options, &targets);
@@ -96,7 +97,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let recorder = Recorder::begin(first, output, metadata, &snapshot, kernel.drops()?, counters.clone())?;
     privilege::drop_unneeded(kernel.attach, options.rotates())?;
     let (events, inbox) = channel();
-    signals::forward(&signals, events.clone())?;
+    signals.forward(events.clone());
     let threads = Threads::start(recorder, ring, kernel.drops()?, &events)?;
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();

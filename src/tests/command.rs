@@ -1,0 +1,47 @@
+//! A command that is recorded is the command that it would be without: it gets what the capturer's caller gave, and its caller
+//! gets its status.
+
+#![cfg(all(feature = "capture", target_os = "linux"))]
+
+mod support;
+
+use serde_json::json;
+use std::process::{Command, Output};
+use support::{AGENTSIGHT, folder, query};
+use tempfile::TempDir;
+
+/// Runs a program after a piece of Python has changed what it inherits.
+fn run_after(folder: &TempDir, setup: &str, program: &[&str]) -> Output {
+    let code = format!("import os, resource, signal, sys\n{setup}\nos.execvp(sys.argv[1], sys.argv[1:])");
+    let python = Command::new("python3").arg("-c").arg(code).args(program).current_dir(folder).output();
+    python.unwrap()
+}
+
+/// Records a command after a piece of Python has changed what it inherits.
+fn record_after(folder: &TempDir, setup: &str, command: &[&str]) -> Output {
+    let capture = [&[AGENTSIGHT, "capture", "-q", "-f", "-o", "run.asc", "--"], command].concat();
+    run_after(folder, setup, &capture)
+}
+
+#[test]
+fn the_exit_status_is_kept_where_the_caller_ignores_sigchld() {
+    let Some(folder) = folder() else { return };
+    let setup = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)";
+    let output = record_after(&folder, setup, &["sh", "-c", "exit 7"]);
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(query(&folder, "SELECT exit_code FROM captures"), [json!({"exit_code": 7})]);
+}
+
+#[test]
+fn signals_and_descriptors_are_those_of_the_caller() {
+    let Some(folder) = folder() else { return };
+    let ignored = "[signal.signal(s, signal.SIG_IGN) for s in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)]";
+    let default = "[signal.signal(s, signal.SIG_DFL) for s in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)]";
+    let blocked = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])";
+    for setup in [ignored, default, blocked, "os.close(0)", "os.close(1)", "os.close(0); os.close(1)"] {
+        let command = ["sh", "-c", "grep ^Sig /proc/self/status >&2; ls /proc/self/fd >&2; exit 3"];
+        let (plain, recorded) = (run_after(&folder, setup, &command), record_after(&folder, setup, &command));
+        assert_eq!((plain.status.code(), recorded.status.code()), (Some(3), Some(3)), "{setup}");
+        assert_eq!(String::from_utf8_lossy(&recorded.stderr), String::from_utf8_lossy(&plain.stderr), "{setup}");
+    }
+}
