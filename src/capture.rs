@@ -1,6 +1,6 @@
 //! `agentsight capture`: the command line of the capturer, the line that says how it goes, and the summary at its end.
 
-use crate::size;
+use crate::{say, size};
 use agentsight_capture::{End, Options, Progress, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsString;
@@ -160,7 +160,7 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(exit_status(&summary))
         }
         Err(error) => {
-            eprintln!("agentsight: {error}");
+            say(&error);
             ExitCode::from(error.exit_status())
         }
     }
@@ -221,31 +221,29 @@ fn exit_status(summary: &Summary) -> u8 {
 
 fn print_summary(options: &Options, summary: &Summary) {
     for warning in &summary.warnings {
-        eprintln!("agentsight: {warning}");
+        say(warning);
     }
     for (program, connections) in &summary.opaque {
         let connections =
             if *connections == 1 { "a TLS connection".into() } else { format!("{connections} TLS connections") };
         let program = program.display();
-        eprintln!(
-            "agentsight: {program} made {connections} whose plaintext was not seen: `agentsight probes {program}`"
-        );
+        say(format_args!("{program} made {connections} whose plaintext was not seen: `agentsight probes {program}`"));
     }
     if let (None, Some(pid)) = (summary.exit_code, summary.command_pid) {
-        eprintln!("agentsight: recording ended before the command: process {pid} runs on");
+        say(format_args!("recording ended before the command: process {pid} runs on"));
     }
     let ratio = summary.raw_bytes as f64 / summary.disk_bytes.max(1) as f64;
-    eprintln!(
-        "agentsight: {} in {:.1} s: {} records, {} raw, {} on disk (ratio {ratio:.1}), {}",
+    say(format_args!(
+        "{} in {:.1} s: {} records, {} raw, {} on disk (ratio {ratio:.1}), {}",
         name(options, summary),
         summary.elapsed.as_secs_f64(),
         summary.records,
         size::text(summary.raw_bytes),
         size::text(summary.disk_bytes),
-        drops(summary),
-    );
+        drops(summary)
+    ));
     if let Some(newest) = summary.files.last() {
-        eprintln!("agentsight: next: agentsight query \"SELECT * FROM llm_calls\" {}", newest.display());
+        say(format_args!("next: agentsight query \"SELECT * FROM llm_calls\" {}", newest.display()));
     }
 }
 

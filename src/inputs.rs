@@ -1,5 +1,6 @@
 //! Which captures are meant: paths, folders, globs, or the newest one here.
 
+use crate::say;
 use agentsight_formats::{Error, Reader};
 use agentsight_replay::prices::Prices;
 use agentsight_replay::{Report, Sink};
@@ -14,7 +15,7 @@ pub fn captures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     if arguments.is_empty() {
         let newest = newest(Path::new("."))
             .ok_or("no capture is named, and no *.asc is here: name one, or record one with `agentsight capture`")?;
-        eprintln!("agentsight: reading {}, the newest capture here", newest.display());
+        say(format_args!("reading {}, the newest capture here", newest.display()));
         return Ok(vec![newest]);
     }
     let mut found = Vec::new();

@@ -74,6 +74,12 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn fail_with(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    eprintln!("agentsight: {error}");
+    say(error);
     ExitCode::from(status)
+}
+
+/// Says something on standard error. Where nobody can be told, all else goes on: the exit status still says what came of it.
+fn say(message: impl std::fmt::Display) {
+    // In one piece: others write there too.
+    let _ = std::io::stderr().write_all(format!("agentsight: {message}\n").as_bytes());
 }

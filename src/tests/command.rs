@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::json;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use support::{AGENTSIGHT, folder, query};
 use tempfile::TempDir;
 
@@ -43,5 +43,18 @@ fn signals_and_descriptors_are_those_of_the_caller() {
         let (plain, recorded) = (run_after(&folder, setup, &command), record_after(&folder, setup, &command));
         assert_eq!((plain.status.code(), recorded.status.code()), (Some(3), Some(3)), "{setup}");
         assert_eq!(String::from_utf8_lossy(&recorded.stderr), String::from_utf8_lossy(&plain.stderr), "{setup}");
+    }
+}
+
+#[test]
+fn a_summary_that_nobody_takes_does_not_replace_the_exit_status() {
+    let Some(folder) = folder() else { return };
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for nowhere in [Stdio::from(full), Stdio::from(closed)] {
+        let args = ["capture", "-f", "-o", "run.asc", "--", "sh", "-c", "exit 3"];
+        let status = Command::new(AGENTSIGHT).current_dir(&folder).args(args).stderr(nowhere).status();
+        assert_eq!(status.unwrap().code(), Some(3));
     }
 }
