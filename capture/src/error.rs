@@ -22,9 +22,11 @@ pub enum Error {
     NoTarget,
     #[error("{path} exists: name another output, or replace it with --force")]
     OutputExists { path: PathBuf },
+    #[error("{path} is a link to {target}, and a capture is not written through a link: name the file itself")]
+    OutputLink { path: PathBuf, target: PathBuf },
     #[error("the capture would go to the terminal: redirect it into a file or a pipe")]
     TerminalOutput,
-    #[error("a pipe cannot be rotated: name a file with -o")]
+    #[error("a pipe or a device cannot be rotated: name a file with -o")]
     RotatedPipe,
     #[error("cannot create {path}: {source}")]
     Create { path: PathBuf, source: io::Error },
