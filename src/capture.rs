@@ -1,7 +1,7 @@
 //! `agentsight capture`: the command line of the capturer, the line that says how it goes, and the summary at its end.
 
 use crate::{say, size};
-use agentsight_capture::{End, Options, Progress, Summary};
+use agentsight_capture::{End, News, Options, Progress, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -150,7 +150,15 @@ pub fn run(args: Args) -> ExitCode {
     let quiet = args.quiet;
     let options = args.options();
     let line = StatusLine::new(quiet, &options);
-    let result = agentsight_capture::capture(&options, &mut |progress| line.show(progress));
+    let mut failure_told = false;
+    let result = agentsight_capture::capture(&options, &mut |news| match news {
+        News::Progress(progress) => line.show(&progress),
+        News::Warning(warning) => line.above(|| say(warning)),
+        News::Failed(error) => {
+            line.above(|| say(format_args!("{error}; the command runs on, unrecorded")));
+            failure_told = true;
+        }
+    });
     line.clear();
     match result {
         Ok(summary) => {
@@ -160,7 +168,9 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(exit_status(&summary))
         }
         Err(error) => {
-            say(&error);
+            if !failure_told {
+                say(&error);
+            }
             ExitCode::from(error.exit_status())
         }
     }
@@ -202,6 +212,11 @@ impl StatusLine {
             size::text(progress.disk_bytes),
             progress.probed,
         ));
+    }
+
+    /// Lets something be said in the line's place; the line comes again below it.
+    fn above(&self, said: impl FnOnce()) {
+        self.bar.suspend(said);
     }
 
     fn clear(&self) {

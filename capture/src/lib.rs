@@ -134,6 +134,17 @@ pub enum End {
     Signal(i32),
 }
 
+/// What a caller is told while recording.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// How it goes, once a second.
+    Progress(Progress),
+    /// What is not as it was asked for, though recording goes on.
+    Warning(String),
+    /// Recording has failed, and the command runs on. When that has ended, the same error is returned.
+    Failed(&'a Error),
+}
+
 /// How a recording goes.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {

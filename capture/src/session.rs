@@ -13,7 +13,7 @@ use crate::signals::Signals;
 use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
-use crate::{DEFAULT_RING, End, Options, Progress, Summary};
+use crate::{DEFAULT_RING, End, News, Options, Progress, Summary};
 use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
@@ -44,6 +44,8 @@ pub(crate) enum Event {
         number: i32,
         from_terminal: bool,
     },
+    /// What the recorder could not do.
+    Warning(String),
     /// The recorder could not write, or the ring could not be read.
     Failed,
 }
@@ -51,14 +53,14 @@ pub(crate) enum Event {
 /// Generations of processes that are recorded from the start; the kernel side counts its own from 1.
 const FIRST_GENERATION: u64 = 1 << 63;
 
-/// Records until the end, and writes a capture. `progress` is told once a second how it goes.
+/// Records until the end, and writes a capture. `tell` gets the news of it.
 ///
 /// Call it from the main thread while it is the only one: the command is forked from it.
 ///
 /// # Errors
 /// When recording cannot begin, the command cannot be run, or the file cannot be written. The command, once started, runs
 /// on in any case.
-pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result<Summary, Error> {
+pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summary, Error> {
     if options.names_nothing() {
         return Err(Error::NoTarget);
     }
@@ -114,7 +116,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         batches: &threads.batches,
         counters: &counters,
         started,
-        progress,
+        caller: tell,
     };
 
     let command = match waiting {
@@ -139,7 +141,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
-    let Session { kernel, prober: Prober { links, probed, warnings, .. }, inbox, .. } = session;
+    let Session { kernel, prober: Prober { links, probed, warnings, .. }, inbox, caller, .. } = session;
     kernel.forget_targets();
     let written = threads.stop();
     detach((links, sources, kernel));
@@ -147,6 +149,7 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         Ok(written) => written,
         Err(error) => {
             if command.is_some() && exit.is_none() {
+                caller(News::Failed(&error));
                 wait_for_command(&inbox);
             }
             return Err(error);
@@ -244,7 +247,12 @@ impl Queue {
             // The end comes after what was seen before it.
             Event::CommandExit(_) => 3,
             Event::Map(..) => 0,
-            Event::Exec(_) | Event::Adopt(_) | Event::Exit(_) | Event::Signal { .. } | Event::Failed => 1,
+            Event::Exec(_)
+            | Event::Adopt(_)
+            | Event::Exit(_)
+            | Event::Signal { .. }
+            | Event::Warning(_)
+            | Event::Failed => 1,
         };
         self.count += 1;
         self.events.insert((urgency, self.count), event);
@@ -252,7 +260,7 @@ impl Queue {
 }
 
 /// The part of a recording that acts on events.
-struct Session<'a, 'obj> {
+struct Session<'a, 'c, 'obj> {
     kernel: Kernel<'obj>,
     prober: Prober,
     sampler: Sampler,
@@ -260,7 +268,7 @@ struct Session<'a, 'obj> {
     queue: Queue,
     batches: &'a Batches,
     counters: &'a Counters,
-    progress: &'a mut dyn FnMut(&Progress),
+    caller: &'c mut dyn FnMut(News<'_>),
     started: Instant,
     /// The processes that were named and have not exited.
     running: BTreeSet<u32>,
@@ -269,7 +277,7 @@ struct Session<'a, 'obj> {
     has_command: bool,
 }
 
-impl Session<'_, '_> {
+impl Session<'_, '_, '_> {
     /// Attaches to new programs until the recording ends. Returns why it did, and the command's wait status if it exited.
     fn wait(&mut self, duration: Option<Duration>) -> (End, Option<WaitStatus>) {
         let deadline = duration.map(|duration| Instant::now() + duration);
@@ -292,6 +300,7 @@ impl Session<'_, '_> {
                 Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
                 Ok(Event::Signal { number, .. }) => return (End::Signal(number), None),
                 // The other thread's error is the result; this one is not read.
+                Ok(Event::Warning(warning)) => (self.caller)(News::Warning(warning)),
                 Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, None),
                 Ok(event) => self.look(event),
                 Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
@@ -318,7 +327,7 @@ impl Session<'_, '_> {
                 self.running.remove(&pid);
                 None
             }
-            Event::CommandExit(_) | Event::Signal { .. } | Event::Failed => None,
+            Event::CommandExit(_) | Event::Signal { .. } | Event::Warning(_) | Event::Failed => None,
         };
         if let Some(record) = record.filter(|record| !record.is_empty()) {
             self.tell(record);
@@ -331,14 +340,14 @@ impl Session<'_, '_> {
         if !sample.is_empty() {
             self.tell(sample);
         }
-        (self.progress)(&Progress {
+        (self.caller)(News::Progress(Progress {
             elapsed: self.started.elapsed(),
             records: self.counters.records.load(Ordering::Relaxed),
             raw_bytes: self.counters.raw_bytes.load(Ordering::Relaxed),
             disk_bytes: self.counters.disk_bytes.load(Ordering::Relaxed),
             dropped_records: self.counters.dropped_records.load(Ordering::Relaxed),
             probed: self.prober.probed.len(),
-        });
+        }));
     }
 
     /// Puts a record of the capturer's own into the file.
@@ -390,7 +399,11 @@ impl Threads {
         });
         let recorder = thread::spawn({
             let events = events.clone();
-            move || recorder.run(queue).inspect_err(|_| failed(&events))
+            let warn = {
+                let events = events.clone();
+                move |warning| drop(events.send(Event::Warning(warning)))
+            };
+            move || recorder.run(queue, &warn).inspect_err(|_| failed(&events))
         });
         Ok(Threads { batches, stop, drain, recorder })
     }

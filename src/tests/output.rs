@@ -1,0 +1,105 @@
+//! Where a capture goes, and what happens where it cannot go there.
+
+#![cfg(all(feature = "capture", target_os = "linux"))]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ChildStdin, Command, Stdio};
+use support::{AGENTSIGHT, agentsight, folder};
+
+/// A tmpfs of this many kB at `small`, in a mount namespace of its own, and there a recording of `cat`. What it says on standard
+/// error comes line by line.
+fn record_in_tmpfs(folder: &tempfile::TempDir, size: &str, args: &str) -> (std::process::Child, ChildStdin) {
+    let script = format!(
+        "mkdir small && mount -t tmpfs -o size={size} tmpfs small && exec \"$0\" capture -o small/run.asc {args}"
+    );
+    let mut child = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script, AGENTSIGHT])
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.take().unwrap();
+    (child, stdin)
+}
+
+/// Bytes that no compressor makes smaller.
+fn noise(len: usize) -> Vec<u8> {
+    use std::io::Read;
+    let mut noise = vec![0; len];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
+    noise
+}
+
+#[test]
+fn a_full_disk_is_told_at_once_and_the_command_goes_on() {
+    let Some(folder) = folder() else { return };
+    let (mut child, mut stdin) = record_in_tmpfs(&folder, "64k", "-- cat");
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let sent = noise(1 << 20);
+    let writer = std::thread::spawn(move || {
+        stdin.write_all(&sent).unwrap();
+        stdin
+    });
+    let mut echoed = vec![0; 1 << 20];
+    std::io::Read::read_exact(&mut stdout, &mut echoed).unwrap();
+    let mut stdin = writer.join().unwrap();
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert!(said.contains("No space left") && said.contains("the command runs on"), "{said}");
+    // It does, and that is not told twice.
+    stdin.write_all(b"still there\n").unwrap();
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "still there\n");
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(125));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn where_the_next_file_cannot_be_created_the_recording_goes_on_in_the_last() {
+    let Some(folder) = folder() else { return };
+    let mut child = Command::new(AGENTSIGHT)
+        .current_dir(&folder)
+        .args([
+            "capture",
+            "-o",
+            "run.asc",
+            "--rotate-size",
+            "100k",
+            "--",
+            "sh",
+            "-c",
+            "echo running; cat >/dev/null; exit 5",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    std::fs::create_dir(folder.path().join("run-0002.asc")).unwrap();
+    stdin.write_all(&noise(300_000)).unwrap();
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert!(said.contains(".asc exists") && said.contains("recording goes on in run-"), "{said}");
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert!(!rest.contains("exists") && rest.contains("nothing dropped"), "{rest}");
+    let complete =
+        agentsight(&folder, &["query", "--format", "csv", "SELECT exit_code, complete FROM captures", "run-0001.asc"]);
+    assert_eq!(String::from_utf8_lossy(&complete.stdout), "exit_code,complete\n5,true\n");
+}
