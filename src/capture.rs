@@ -265,7 +265,8 @@ fn print_summary(options: &Options, summary: &Summary) {
 /// The file, or the first and the last of several.
 fn name(options: &Options, summary: &Summary) -> String {
     match &summary.files[..] {
-        [] => "standard output".to_owned(),
+        [] if options.output.as_os_str() == "-" => "standard output".to_owned(),
+        [] => options.output.display().to_string(),
         [first, .., last] if options.rotates() => format!("{} to {}", first.display(), last.display()),
         [only, ..] => only.display().to_string(),
     }

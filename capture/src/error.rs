@@ -36,6 +36,8 @@ pub enum Error {
     CommandNotFound { command: String },
     #[error("cannot run {command}: {source}")]
     CommandNotRun { command: String, source: io::Error },
+    #[error("ended by signal {signal} before recording began: nothing was started")]
+    Interrupted { signal: i32 },
     #[error("no process {pid}: `ps` lists the running ones")]
     NoProcess { pid: u32 },
     #[error("cannot read process {pid}: {source}")]
@@ -70,11 +72,12 @@ impl Error {
     }
 
     /// Exit status for this failure, as timeout(1) and env(1) have it: 127 command not found, 126 command cannot be run,
-    /// 125 the capturer's own failure.
+    /// 125 the capturer's own failure; 128 and a signal's number as a shell has it.
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::CommandNotFound { .. } => 127,
             Error::CommandNotRun { .. } => 126,
+            Error::Interrupted { signal } => 128 + *signal as u8,
             _ => 125,
         }
     }

@@ -169,7 +169,7 @@ pub struct Summary {
     /// Process id of the command.
     pub command_pid: Option<u32>,
     pub elapsed: Duration,
-    /// The files that were written and kept; none where the output is a pipe.
+    /// The files that were written and kept; none where the output is a pipe or a device.
     pub files: Vec<PathBuf>,
     /// Records written, the capturer's own included.
     pub records: u64,

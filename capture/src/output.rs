@@ -23,7 +23,7 @@ pub(crate) struct Output {
     keep: Option<usize>,
     /// Files that were opened.
     opened: u32,
-    /// Those of them that are kept.
+    /// Those of them that are kept; pipes and devices are not ours to remove.
     files: VecDeque<PathBuf>,
 }
 
@@ -126,7 +126,9 @@ impl Output {
         }
         let file = create(&path, self.force, self.invoker.as_ref())?;
         self.opened += 1;
-        self.files.push_back(path);
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            self.files.push_back(path);
+        }
         while self.keep.is_some_and(|keep| self.files.len() > keep.max(1)) {
             if let Some(oldest) = self.files.pop_front() {
                 // Whoever has taken it away already has done our work.

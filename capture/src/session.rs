@@ -91,6 +91,8 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     add_running(&kernel, &mut prober, targets.pids.iter().copied(), &mut snapshot)?;
 
     memory::forget_start();
+    // Nothing has been replaced yet.
+    signals.none_came()?;
     let started = Instant::now();
     let ring = kernel.ring()?;
     let counters = Arc::<Counters>::default();
@@ -99,7 +101,6 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     let recorder = Recorder::begin(first, output, metadata, &snapshot, kernel.drops()?, counters.clone())?;
     privilege::drop_unneeded(kernel.attach, options.rotates())?;
     let (events, inbox) = channel();
-    signals.forward(events.clone());
     let threads = Threads::start(recorder, ring, kernel.drops()?, &events)?;
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();
@@ -122,9 +123,9 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     let command = match waiting {
         None => None,
         Some(waiting) => {
-            let begun = session.kernel.add_target(waiting.pid.as_raw() as u32, FIRST_GENERATION);
-            match begun.and_then(|()| waiting.go()) {
-                Ok(pid) => Some(watch_command(pid, events)),
+            let added = session.kernel.add_target(waiting.pid.as_raw() as u32, FIRST_GENERATION);
+            match added.and_then(|()| signals.none_came()).and_then(|()| waiting.go()) {
+                Ok(pid) => Some(watch_command(pid, events.clone())),
                 Err(error) => {
                     // Nothing ran: an empty capture would only be in the way of the next try.
                     let written = threads.stop();
@@ -136,6 +137,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
             }
         }
     };
+    signals.forward(events);
     let (end, exit) = session.wait(options.duration);
     let elapsed = started.elapsed();
     if let Some(code) = exit.and_then(command::exit_code) {

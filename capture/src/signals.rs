@@ -3,8 +3,10 @@
 use crate::Error;
 use crate::inherited::Inherited;
 use crate::session::Event;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::AsFd;
 use std::sync::mpsc::Sender;
 
 /// `si_code` of a signal that the terminal sent to the whole foreground group, from siginfo.h.
@@ -26,6 +28,21 @@ impl Signals {
         let inherited = Inherited::replace(&set)?;
         let waiting = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(Error::system("wait for signals"))?;
         Ok(Signals { waiting, inherited })
+    }
+
+    /// Whether none has come yet. One that comes before the command was let go means that it is not wanted any more.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub(crate) fn none_came(&self) -> Result<(), Error> {
+        let mut waiting = [PollFd::new(self.waiting.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::ZERO).map_err(Error::system("look for signals"))? {
+            0 => Ok(()),
+            _ => match self.waiting.read_signal().map_err(Error::system("read a signal"))? {
+                Some(info) => Err(Error::Interrupted { signal: info.ssi_signo as i32 }),
+                None => Ok(()),
+            },
+        }
     }
 
     /// Starts a thread that forwards the signals. It lives as long as the process.

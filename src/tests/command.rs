@@ -7,7 +7,7 @@ mod support;
 
 use serde_json::json;
 use std::process::{Command, Output, Stdio};
-use support::{AGENTSIGHT, folder, query};
+use support::{AGENTSIGHT, agentsight, folder, kill, query};
 use tempfile::TempDir;
 
 /// Runs a program after a piece of Python has changed what it inherits.
@@ -57,4 +57,44 @@ fn a_summary_that_nobody_takes_does_not_replace_the_exit_status() {
         let status = Command::new(AGENTSIGHT).current_dir(&folder).args(args).stderr(nowhere).status();
         assert_eq!(status.unwrap().code(), Some(3));
     }
+}
+
+#[test]
+fn a_signal_before_the_command_was_let_go_ends_the_capturer_without_it() {
+    let Some(folder) = folder() else { return };
+    for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
+        // A FIFO that nobody reads yet holds the capturer up before it lets the command go.
+        let fifo = folder.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let mut capturer = Command::new(AGENTSIGHT)
+            .current_dir(&folder)
+            .args(["capture", "-o", "fifo", "--", "touch", "started"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its child waits to become the command.
+        let children = format!("/proc/{0}/task/{0}/children", capturer.id());
+        while std::fs::read_to_string(&children).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        kill(signal, capturer.id());
+        let _reader = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        assert_eq!(capturer.wait().unwrap().code(), Some(status));
+        let said = std::io::read_to_string(capturer.stderr.take().unwrap()).unwrap();
+        assert!(said.contains("nothing was started"), "{said}");
+        assert!(!folder.path().join("started").exists());
+        // Nor is what it would have gone to taken away.
+        std::fs::remove_file(&fifo).unwrap();
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_run_takes_no_device_along() {
+    let Some(folder) = folder() else { return };
+    assert!(Command::new("mknod").current_dir(&folder).args(["null", "c", "1", "3"]).status().unwrap().success());
+    let output = agentsight(&folder, &["capture", "-o", "null", "--", "/etc/passwd"]);
+    assert_eq!(output.status.code(), Some(126));
+    assert!(folder.path().join("null").exists());
+    let output = agentsight(&folder, &["capture", "-o", "null", "--", "true"]);
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("agentsight: null in "));
 }
