@@ -35,7 +35,14 @@ mod status {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().verb {
+    let verb = Cli::parse().verb;
+    #[cfg(all(feature = "capture", target_os = "linux"))]
+    if !verb.records()
+        && let Err(error) = agentsight_capture::privilege::give_up_those_of_the_file()
+    {
+        return fail(&error);
+    }
+    match verb {
         #[cfg(all(feature = "capture", target_os = "linux"))]
         Verb::Capture(args) => capture::run(args),
         #[cfg(all(feature = "capture", target_os = "linux"))]

@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::inherited::{self, Inherited};
+use crate::privilege;
 use crate::user::Invoker;
 use nix::unistd::{ForkResult, Pid, fork};
 use std::ffi::{CString, OsStr, OsString};
@@ -110,6 +111,7 @@ fn become_command(
     };
     let errno = invoker
         .map_or(Ok(()), become_user)
+        .and_then(|()| privilege::give_up_those_of_the_file().map_err(|_| nix::errno::Errno::EPERM))
         .and_then(|()| inherited.restore_signals())
         .and_then(|()| nix::unistd::execve(&program.path, &program.args, &program.environment).map(|_| ()))
         .err()
@@ -126,12 +128,24 @@ fn exit_now() -> ! {
 
 fn environment(invoker: Option<&Invoker>) -> Vec<CString> {
     let restored = invoker.map_or(&[][..], |invoker| &invoker.environment);
-    let kept = std::env::vars_os()
-        .filter(|(name, _)| !restored.iter().any(|(restored, _)| name.as_os_str() == OsStr::new(restored)));
-    let restored = restored.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    kept.chain(restored)
-        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
-        .collect()
+    let is_restored = |variable: &[u8]| {
+        let mut restored = restored.iter().map(|(name, _)| name.as_bytes());
+        restored.any(|name| variable.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"=")))
+    };
+    let kept = inherited_environment().into_iter().filter(|variable| !is_restored(variable));
+    let restored = restored.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+    kept.chain(restored).filter_map(|variable| CString::new(variable).ok()).collect()
+}
+
+/// The variables that were inherited. From a program with file capabilities the C library hides some (TMPDIR, LD_LIBRARY_PATH):
+/// they are not for us, but the command gets no such rights, and needs them.
+fn inherited_environment() -> Vec<Vec<u8>> {
+    let hidden = || std::fs::read("/proc/self/environ").ok().filter(|_| privilege::are_of_the_file());
+    let seen = || std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
+    hidden().map_or_else(seen, |all| {
+        let variables = all.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+        variables.map(<[u8]>::to_vec).collect()
+    })
 }
 
 /// The file that a shell would execute for this name.

@@ -27,7 +27,7 @@ mod output;
 mod owned;
 mod pace;
 mod preflight;
-mod privilege;
+pub mod privilege;
 mod prober;
 mod procfs;
 mod recorder;
