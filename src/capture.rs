@@ -257,8 +257,21 @@ fn print_summary(options: &Options, summary: &Summary) {
         size::text(summary.disk_bytes),
         drops(summary)
     ));
-    if let Some(newest) = summary.files.last() {
-        say(format_args!("next: agentsight query \"SELECT * FROM llm_calls\" {}", newest.display()));
+    if let Some(capture) = all_of(&summary.files) {
+        say(format_args!("next: agentsight query \"SELECT * FROM llm_calls\" {capture}"));
+    }
+}
+
+/// The file; or what a shell makes the files of a rotated capture of.
+fn all_of(files: &[PathBuf]) -> Option<String> {
+    let first = files.first()?;
+    let numbered = first.file_name().and_then(|name| name.to_str()?.rsplit_once('-'));
+    match numbered.filter(|_| files.len() > 1) {
+        None => Some(first.display().to_string()),
+        Some((name, number)) => {
+            let ending = number.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            Some(first.with_file_name(format!("{name}-[0-9]*{ending}")).display().to_string())
+        }
     }
 }
 

@@ -103,3 +103,24 @@ fn where_the_next_file_cannot_be_created_the_recording_goes_on_in_the_last() {
         agentsight(&folder, &["query", "--format", "csv", "SELECT exit_code, complete FROM captures", "run-0001.asc"]);
     assert_eq!(String::from_utf8_lossy(&complete.stdout), "exit_code,complete\n5,true\n");
 }
+
+#[test]
+fn a_rotated_capture_is_read_as_one_where_no_file_is_named_and_as_the_hint_names_it() {
+    let Some(folder) = folder() else { return };
+    agentsight(&folder, &["capture", "-q", "-o", "earlier.asc", "--", "true"]);
+    let script = "/bin/echo first; head -c 5000000 /dev/urandom | cat >/dev/null; /bin/echo last";
+    let recorded = agentsight(&folder, &["capture", "-o", "run.asc", "--rotate-size", "1M", "--", "sh", "-c", script]);
+    assert_eq!(recorded.status.code(), Some(0));
+    assert!(folder.path().join("run-0002.asc").exists());
+    let said = String::from_utf8(recorded.stderr).unwrap();
+    let hinted = said.trim_end().rsplit_once(' ').unwrap().1;
+    let sql = "SELECT command_line FROM execs WHERE command_line LIKE '/bin/echo%' ORDER BY ts";
+    for captures in [&[][..], &[hinted]] {
+        let output = agentsight(&folder, &[&["query", "--format", "csv", sql], captures].concat());
+        let rows = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(rows, "command_line\n/bin/echo first\n/bin/echo last\n", "{captures:?}");
+    }
+    let followed = agentsight(&folder, &["replay", "--follow", "--table", "execs"]);
+    let rows = String::from_utf8(followed.stdout).unwrap();
+    assert!(rows.contains("/bin/echo first") && rows.contains("/bin/echo last"), "{rows}");
+}
