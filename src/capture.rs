@@ -52,7 +52,7 @@ pub struct Args {
     extent: Extent,
 
     /// The command to run and record, with its arguments
-    #[arg(last = true, value_name = "COMMAND", required_unless_present = "Targets")]
+    #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -81,6 +81,7 @@ struct Targets {
 /// How much is recorded, and into how many files.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Extent")]
+#[command(group = clap::ArgGroup::new("rotation").args(["rotate_size", "rotate_time"]).multiple(true))]
 struct Extent {
     /// Keep only this much of each write or message; the rest is counted (like 64k)
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -98,7 +99,7 @@ struct Extent {
     #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
     rotate_time: Option<Duration>,
     /// Keep only the newest N of the rotated files
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "rotation", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Size of the buffer between the kernel and the capturer, a power of 2 [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -188,7 +189,7 @@ impl StatusLine {
         let hidden = quiet || !options.command.is_empty();
         let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
         }
         StatusLine { bar }
@@ -202,13 +203,13 @@ impl StatusLine {
             0 => "nothing dropped".to_owned(),
             lost => format!("{lost} RECORDS DROPPED"),
         };
+        // What matters most comes first: a narrow terminal shows no more than its width.
         self.bar.set_message(format!(
-            "{}:{:02}:{:02}  {} records/s, {} raw, {} on disk, {drops}, {} programs probed (Ctrl-C ends)",
+            "{}:{:02}:{:02}  {drops}, {} records/s, {}, {} probed (Ctrl-C ends)",
             seconds / 3600,
             seconds / 60 % 60,
             seconds % 60,
             progress.records.saturating_sub(before),
-            size::text(progress.raw_bytes),
             size::text(progress.disk_bytes),
             progress.probed,
         ));

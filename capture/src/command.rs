@@ -5,12 +5,18 @@ use crate::Error;
 use crate::inherited::{self, Inherited};
 use crate::privilege;
 use crate::user::Invoker;
-use nix::unistd::{ForkResult, Pid, fork};
-use std::ffi::{CString, OsStr, OsString};
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, Pid, execve, fork};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// What runs scripts that do not say what does.
+const SHELL: &CStr = c"/bin/sh";
+/// Where programs are looked for without PATH, as the C library has it.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A child that waits to become the command.
 pub(crate) struct Waiting {
@@ -40,7 +46,8 @@ pub(crate) fn prepare(
         .map(|arg| CString::new(arg.as_bytes()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| not_run(error.into()))?;
-    let program = Program { path, args, environment: environment(invoker) };
+    let by_shell = [SHELL.to_owned(), path.clone()].into_iter().chain(args.iter().skip(1).cloned()).collect();
+    let program = Program { path, args, by_shell, environment: environment(invoker) };
     let pipe = || std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source });
     let (gate, go) = pipe()?;
     let (failed, report) = pipe()?;
@@ -88,7 +95,21 @@ impl Waiting {
 struct Program {
     path: CString,
     args: Vec<CString>,
+    /// The arguments if it turns out to be a script without `#!`.
+    by_shell: Vec<CString>,
     environment: Vec<CString>,
+}
+
+impl Program {
+    /// Executes it as execvp(3) does. Returns why it could not be.
+    fn execute(&self) -> Errno {
+        let Err(error) = execve(&self.path, &self.args, &self.environment);
+        if error != Errno::ENOEXEC {
+            return error;
+        }
+        let Err(error) = execve(SHELL, &self.by_shell, &self.environment);
+        error
+    }
 }
 
 /// In the child: waits for the word, and becomes the command as the invoking user, with signals as the capturer got them.
@@ -111,11 +132,9 @@ fn become_command(
     };
     let errno = invoker
         .map_or(Ok(()), become_user)
-        .and_then(|()| privilege::give_up_those_of_the_file().map_err(|_| nix::errno::Errno::EPERM))
+        .and_then(|()| privilege::give_up_those_of_the_file().map_err(|_| Errno::EPERM))
         .and_then(|()| inherited.restore_signals())
-        .and_then(|()| nix::unistd::execve(&program.path, &program.args, &program.environment).map(|_| ()))
-        .err()
-        .unwrap_or(nix::errno::Errno::UnknownErrno);
+        .map_or_else(|error| error, |()| program.execute());
     // Should the report fail too, the capturer sees the child's exit.
     let _ = report.write_all(&(errno as i32).to_le_bytes());
     exit_now()
@@ -148,13 +167,13 @@ fn inherited_environment() -> Vec<Vec<u8>> {
     })
 }
 
-/// The file that a shell would execute for this name.
+/// The file that is executed for this name.
 pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         let path = PathBuf::from(name);
         return path.exists().then_some(path);
     }
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| executable(file))
 }
 

@@ -56,11 +56,9 @@ pub enum Error {
     NoContainer { id: String },
     #[error("user {user} of sudo cannot be looked up: {source}")]
     User { user: String, source: io::Error },
-    #[error("the kernel refused the eBPF programs: {0}; is it locked down, or does a container hide bpf(2)?")]
+    #[error("the kernel refused the eBPF programs: {0}; {way_out}", way_out = load_way_out(.0))]
     Load(#[source] libbpf_rs::Error),
-    #[error(
-        "the tracepoints of system calls cannot be used: {0}; run it as root, or have root mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
-    )]
+    #[error("the tracepoints of system calls cannot be used: {0}; {way_out}", way_out = tracefs_way_out(.0))]
     Tracefs(#[source] io::Error),
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
@@ -72,13 +70,35 @@ impl Error {
     }
 
     /// Exit status for this failure, as timeout(1) and env(1) have it: 127 command not found, 126 command cannot be run,
-    /// 125 the capturer's own failure; 128 and a signal's number as a shell has it.
+    /// 125 the capturer's own failure; 2 wrong usage; 128 and a signal's number as a shell has it.
     pub fn exit_status(&self) -> u8 {
         match self {
+            Error::NoTarget => 2,
             Error::CommandNotFound { .. } => 127,
             Error::CommandNotRun { .. } => 126,
             Error::Interrupted { signal } => 128 + *signal as u8,
             _ => 125,
         }
+    }
+}
+
+const RAISE_FILES: &str = "allow more open files (ulimit -n 4096)";
+
+fn load_way_out(error: &libbpf_rs::Error) -> &'static str {
+    if error.kind() == libbpf_rs::ErrorKind::TooBig {
+        // max_entries of the maps in process.c.
+        return "64 names and 64 cgroups are the most: name fewer, or record everything with --all";
+    }
+    // The errno itself cannot be had of it.
+    if format!("{error:#}").contains(&format!("(os error {})", libc::EMFILE)) {
+        return RAISE_FILES;
+    }
+    "is it locked down, or does a container hide bpf(2)?"
+}
+
+fn tracefs_way_out(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => RAISE_FILES,
+        _ => "run it as root, or have root mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)",
     }
 }

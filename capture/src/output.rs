@@ -8,7 +8,7 @@ use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,6 +146,20 @@ impl Output {
     /// The file that was opened last.
     pub(crate) fn current(&self) -> PathBuf {
         self.files.back().unwrap_or(&self.path).clone()
+    }
+
+    /// Says which of the files that are kept are not where they were written; `last` is the one that was opened last.
+    pub(crate) fn missing(&self, last: &File) -> Vec<String> {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let last = (self.current(), last.metadata().map(identity).ok());
+        let is_missing = |path: &&PathBuf| match path.symlink_metadata() {
+            Ok(metadata) => **path == last.0 && last.1 != Some(identity(metadata)),
+            Err(_) => true,
+        };
+        let missing = self.files.iter().filter(is_missing);
+        missing
+            .map(|path| format!("{} was removed, renamed or replaced while recording went on", path.display()))
+            .collect()
     }
 
     /// The files that are kept, oldest first.

@@ -40,6 +40,8 @@ pub(crate) struct Written {
     pub dropped_bytes: u64,
     /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
     pub opaque: Vec<(PathBuf, u64)>,
+    /// What became of the files, where it is not what was asked for.
+    pub warnings: Vec<String>,
 }
 
 /// What has been written so far, for other threads to look at.
@@ -263,6 +265,7 @@ impl Recorder {
             dropped_records: drops.iter().map(|counter| counter.records.get()).sum(),
             dropped_bytes: drops.iter().map(|counter| counter.bytes.get()).sum(),
             opaque,
+            warnings: self.output.missing(&file),
         })
     }
 

@@ -143,7 +143,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
-    let Session { kernel, prober: Prober { links, probed, warnings, .. }, inbox, caller, .. } = session;
+    let Session { kernel, prober: Prober { links, probed, mut warnings, .. }, inbox, caller, .. } = session;
     kernel.forget_targets();
     let written = threads.stop();
     detach((links, sources, kernel));
@@ -157,6 +157,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
             return Err(error);
         }
     };
+    warnings.extend(written.warnings);
     Ok(Summary {
         end,
         exit_code: exit.and_then(command::exit_code),
@@ -282,7 +283,7 @@ struct Session<'a, 'c, 'obj> {
 impl Session<'_, '_, '_> {
     /// Attaches to new programs until the recording ends. Returns why it did, and the command's wait status if it exited.
     fn wait(&mut self, duration: Option<Duration>) -> (End, Option<WaitStatus>) {
-        let deadline = duration.map(|duration| Instant::now() + duration);
+        let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
         // A process may have exited before it was followed; then nothing will tell.
         self.running.retain(|pid| procfs::check(*pid).is_ok());
         let mut terminal_had_its_turn = !self.has_command;

@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use support::{AGENTSIGHT, agentsight, folder, kill, query};
 use tempfile::TempDir;
@@ -97,4 +98,42 @@ fn a_command_that_cannot_be_run_takes_no_device_along() {
     assert!(folder.path().join("null").exists());
     let output = agentsight(&folder, &["capture", "-o", "null", "--", "true"]);
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("agentsight: null in "));
+}
+
+#[test]
+fn programs_are_found_and_run_as_execvp_does_it() {
+    let Some(folder) = folder() else { return };
+    std::fs::write(folder.path().join("script"), "exit $1\n").unwrap();
+    std::fs::set_permissions(folder.path().join("script"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = agentsight(&folder, &["capture", "-q", "-o", "run.asc", "--", "./script", "9"]);
+    assert_eq!(output.status.code(), Some(9), "a script without #!: {}", String::from_utf8_lossy(&output.stderr));
+    let output = record_after(&folder, "del os.environ['PATH']", &["sh", "-c", "exit 6"]);
+    assert_eq!(output.status.code(), Some(6), "no PATH: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_before_anything_is_started() {
+    let Some(folder) = folder() else { return };
+    let refused = |args: &[&str]| {
+        let output = agentsight(&folder, &[&["capture", "-o", "run.asc"], args, &["--", "touch", "started"]].concat());
+        assert!(!folder.path().join("started").exists(), "{args:?}");
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for duration in ["0", "0s", "1e19", "18446744073709551615"] {
+        let (status, message) = refused(&["--duration", duration]);
+        assert!(status == Some(2) && message.contains(&format!("`{duration}` is ")), "{message}");
+    }
+    let (status, message) = refused(&["--keep", "3"]);
+    assert!(status == Some(2) && message.contains("--rotate-size"), "{message}");
+    let names: Vec<String> = (0..65).flat_map(|name| ["--comm".to_owned(), format!("name{name}")]).collect();
+    let (status, message) = refused(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(status == Some(125) && message.contains("64 names"), "{message}");
+    let few = run_after(
+        &folder,
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))",
+        &[AGENTSIGHT, "capture", "-o", "run.asc", "--", "touch", "started"],
+    );
+    let message = String::from_utf8_lossy(&few.stderr);
+    assert!(few.status.code() == Some(125) && message.contains("ulimit -n"), "{message}");
+    assert!(!folder.path().join("started").exists());
 }

@@ -124,3 +124,50 @@ fn a_rotated_capture_is_read_as_one_where_no_file_is_named_and_as_the_hint_names
     let rows = String::from_utf8(followed.stdout).unwrap();
     assert!(rows.contains("/bin/echo first") && rows.contains("/bin/echo last"), "{rows}");
 }
+
+#[test]
+fn a_file_that_may_not_grow_is_a_write_error_not_the_end_of_the_capturer() {
+    let Some(folder) = folder() else { return };
+    let script = "ulimit -f 64; exec \"$0\" capture -o run.asc -- sh -c 'head -c 3000000 /dev/urandom | cat >/dev/null; echo done'";
+    let output = Command::new("sh").args(["-c", script, AGENTSIGHT]).current_dir(&folder).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{said}");
+    assert!(output.status.code() == Some(125) && said.contains("File too large"), "{said}");
+}
+
+#[test]
+fn a_capture_that_was_removed_meanwhile_is_not_passed_off_as_there() {
+    let Some(folder) = folder() else { return };
+    for script in ["rm run.asc", "mv run.asc other.asc", "cp run.asc copy.asc; mv copy.asc run.asc"] {
+        let output = agentsight(&folder, &["capture", "-f", "-o", "run.asc", "--", "sh", "-c", script]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("run.asc was removed, renamed or replaced"), "{script}: {said}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    let output = agentsight(&folder, &["capture", "-f", "-o", "run.asc", "--", "true"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("removed"));
+}
+
+#[test]
+fn the_status_line_is_no_wider_than_the_terminal() {
+    let Some(folder) = folder() else { return };
+    let program = r#"
+import fcntl, os, pty, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+    os.environ["TERM"] = "xterm"
+    os.execv(sys.argv[1], [sys.argv[1], "capture", "-o", "run.asc", "--pid", str(os.getppid()), "--duration", "500ms"])
+while True:
+    try: sys.stdout.buffer.write(os.read(terminal, 65536))
+    except OSError: break
+os.waitpid(pid, 0)"#;
+    let output = Command::new("python3").args(["-c", program, AGENTSIGHT]).current_dir(&folder).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    // The summary may be as long as it is.
+    let status = shown.split("agentsight:").next().unwrap();
+    let pieces = status.split(['\r', '\n', '\x1b']).map(|piece| piece.trim_start_matches("[2K"));
+    let lines: Vec<&str> = pieces.filter(|piece| piece.contains("0:00:00")).collect();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("nothing dropped")), "{shown:?}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 50), "{lines:?}");
+}
