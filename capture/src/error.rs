@@ -22,7 +22,9 @@ pub enum Error {
     NoTarget,
     #[error("{path} exists: name another output, or replace it with --force")]
     OutputExists { path: PathBuf },
-    #[error("{path} is a link to {target}, and a capture is not written through a link: name the file itself")]
+    #[error(
+        "{path} is a link to {target}, and a capture is not written through a link: name the file itself (standard output is -)"
+    )]
     OutputLink { path: PathBuf, target: PathBuf },
     #[error("the capture would go to the terminal: redirect it into a file or a pipe")]
     TerminalOutput,

@@ -23,7 +23,8 @@ extern "C" fn note() {
     PIPE_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
 }
 
-fn is_ignored(signal: libc::c_int) -> bool {
+/// Whether whoever started the process does not want it to take note of a signal.
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: a sigaction of zeros is a valid one; the call only fills it in.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

@@ -1,7 +1,7 @@
 //! Signals that end a recording arrive as messages.
 
 use crate::Error;
-use crate::inherited::Inherited;
+use crate::inherited::{Inherited, is_ignored};
 use crate::session::Event;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -24,7 +24,11 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub(crate) fn block() -> Result<Signals, Error> {
-        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]);
+        let mut set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT]);
+        // Under nohup(1) the end of the terminal is not that of the recording; blocked, the signal would be ignored no more.
+        if !is_ignored(libc::SIGHUP) {
+            set.add(Signal::SIGHUP);
+        }
         let inherited = Inherited::replace(&set)?;
         let waiting = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(Error::system("wait for signals"))?;
         Ok(Signals { waiting, inherited })

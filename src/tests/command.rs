@@ -137,3 +137,12 @@ fn what_cannot_be_meant_is_refused_before_anything_is_started() {
     assert!(few.status.code() == Some(125) && message.contains("ulimit -n"), "{message}");
     assert!(!folder.path().join("started").exists());
 }
+
+#[test]
+fn under_nohup_the_recording_outlives_the_terminal() {
+    let Some(folder) = folder() else { return };
+    let setup = "signal.signal(signal.SIGHUP, signal.SIG_IGN)";
+    let output = record_after(&folder, setup, &["sh", "-c", "kill -HUP $PPID; kill -HUP $$; exit 4"]);
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(query(&folder, "SELECT exit_code FROM captures"), [json!({"exit_code": 4})]);
+}
