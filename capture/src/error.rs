@@ -22,6 +22,8 @@ pub enum Error {
     NoTarget,
     #[error("{path} exists: name another output, or replace it with --force")]
     OutputExists { path: PathBuf },
+    #[error("{path} is a folder: name a file")]
+    OutputFolder { path: PathBuf },
     #[error(
         "{path} is a link to {target}, and a capture is not written through a link: name the file itself (standard output is -)"
     )]

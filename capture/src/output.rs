@@ -31,7 +31,7 @@ impl Output {
     /// Refuses an output that is there already, before anything is started.
     ///
     /// # Errors
-    /// [`Error::OutputExists`], [`Error::TerminalOutput`].
+    /// What is wrong with the output.
     pub(crate) fn new(options: &Options, invoker: Option<Invoker>) -> Result<Output, Error> {
         let output = Output {
             path: options.output.clone(),
@@ -185,9 +185,10 @@ fn look(path: &Path, force: bool) -> Result<Found, Error> {
         return Err(Error::OutputLink { path: path.to_owned(), target });
     }
     match (metadata.is_file(), metadata.is_dir()) {
+        (_, true) => Err(Error::OutputFolder { path: path.to_owned() }),
+        (true, _) if !force => Err(Error::OutputExists { path: path.to_owned() }),
+        (true, _) => Ok(Found::File),
         (false, false) => Ok(Found::Stream),
-        (true, _) if force => Ok(Found::File),
-        _ => Err(Error::OutputExists { path: path.to_owned() }),
     }
 }
 
@@ -253,7 +254,7 @@ mod tests {
     fn a_folder_is_no_output_even_with_force() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { output: folder.path().to_owned(), force: true, ..Options::default() };
-        assert!(matches!(output(options), Err(Error::OutputExists { .. })));
+        assert!(matches!(output(options), Err(Error::OutputFolder { .. })));
     }
 
     #[test]

@@ -93,12 +93,12 @@ fn where_the_next_file_cannot_be_created_the_recording_goes_on_in_the_last() {
     stdin.write_all(&noise(300_000)).unwrap();
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    assert!(said.contains(".asc exists") && said.contains("recording goes on in run-"), "{said}");
+    assert!(said.contains("run-0002.asc is a folder") && said.contains("recording goes on in run-"), "{said}");
     drop(stdin);
     assert_eq!(child.wait().unwrap().code(), Some(5));
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
-    assert!(!rest.contains("exists") && rest.contains("nothing dropped"), "{rest}");
+    assert!(!rest.contains("is a folder") && rest.contains("nothing dropped"), "{rest}");
     let complete =
         agentsight(&folder, &["query", "--format", "csv", "SELECT exit_code, complete FROM captures", "run-0001.asc"]);
     assert_eq!(String::from_utf8_lossy(&complete.stdout), "exit_code,complete\n5,true\n");
@@ -108,8 +108,9 @@ fn where_the_next_file_cannot_be_created_the_recording_goes_on_in_the_last() {
 fn a_rotated_capture_is_read_as_one_where_no_file_is_named_and_as_the_hint_names_it() {
     let Some(folder) = folder() else { return };
     agentsight(&folder, &["capture", "-q", "-o", "earlier.asc", "--", "true"]);
-    let script = "/bin/echo first; head -c 5000000 /dev/urandom | cat >/dev/null; /bin/echo last";
-    let recorded = agentsight(&folder, &["capture", "-o", "run.asc", "--rotate-size", "1M", "--", "sh", "-c", script]);
+    let script = "/bin/echo first; head -c 2000000 /dev/urandom | cat >/dev/null; /bin/echo last";
+    let args = ["capture", "-o", "run.asc", "--rotate-size", "1M", "--ring", "64M", "--", "sh", "-c", script];
+    let recorded = agentsight(&folder, &args);
     assert_eq!(recorded.status.code(), Some(0));
     assert!(folder.path().join("run-0002.asc").exists());
     let said = String::from_utf8(recorded.stderr).unwrap();
