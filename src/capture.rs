@@ -1,7 +1,7 @@
 //! `agentsight capture`: the command line of the capturer, the line that says how it goes, and the summary at its end.
 
-use crate::size;
-use agentsight_capture::{End, Options, Progress, Summary};
+use crate::{say, size};
+use agentsight_capture::{End, News, Options, Progress, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ pub struct Args {
     extent: Extent,
 
     /// The command to run and record, with its arguments
-    #[arg(last = true, value_name = "COMMAND", required_unless_present = "Targets")]
+    #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -81,6 +81,7 @@ struct Targets {
 /// How much is recorded, and into how many files.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Extent")]
+#[command(group = clap::ArgGroup::new("rotation").args(["rotate_size", "rotate_time"]).multiple(true))]
 struct Extent {
     /// Keep only this much of each write or message; the rest is counted (like 64k)
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -98,7 +99,7 @@ struct Extent {
     #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
     rotate_time: Option<Duration>,
     /// Keep only the newest N of the rotated files
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "rotation", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Size of the buffer between the kernel and the capturer, a power of 2 [default: 16M]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -150,7 +151,15 @@ pub fn run(args: Args) -> ExitCode {
     let quiet = args.quiet;
     let options = args.options();
     let line = StatusLine::new(quiet, &options);
-    let result = agentsight_capture::capture(&options, &mut |progress| line.show(progress));
+    let mut failure_told = false;
+    let result = agentsight_capture::capture(&options, &mut |news| match news {
+        News::Progress(progress) => line.show(&progress),
+        News::Warning(warning) => line.above(|| say(warning)),
+        News::Failed(error) => {
+            line.above(|| say(format_args!("{error}; the command runs on, unrecorded")));
+            failure_told = true;
+        }
+    });
     line.clear();
     match result {
         Ok(summary) => {
@@ -160,7 +169,9 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(exit_status(&summary))
         }
         Err(error) => {
-            eprintln!("agentsight: {error}");
+            if !failure_told {
+                say(&error);
+            }
             ExitCode::from(error.exit_status())
         }
     }
@@ -178,7 +189,7 @@ impl StatusLine {
         let hidden = quiet || !options.command.is_empty();
         let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
         }
         StatusLine { bar }
@@ -192,16 +203,21 @@ impl StatusLine {
             0 => "nothing dropped".to_owned(),
             lost => format!("{lost} RECORDS DROPPED"),
         };
+        // What matters most comes first: a narrow terminal shows no more than its width.
         self.bar.set_message(format!(
-            "{}:{:02}:{:02}  {} records/s, {} raw, {} on disk, {drops}, {} programs probed (Ctrl-C ends)",
+            "{}:{:02}:{:02}  {drops}, {} records/s, {}, {} probed (Ctrl-C ends)",
             seconds / 3600,
             seconds / 60 % 60,
             seconds % 60,
             progress.records.saturating_sub(before),
-            size::text(progress.raw_bytes),
             size::text(progress.disk_bytes),
             progress.probed,
         ));
+    }
+
+    /// Lets something be said in the line's place; the line comes again below it.
+    fn above(&self, said: impl FnOnce()) {
+        self.bar.suspend(said);
     }
 
     fn clear(&self) {
@@ -221,38 +237,50 @@ fn exit_status(summary: &Summary) -> u8 {
 
 fn print_summary(options: &Options, summary: &Summary) {
     for warning in &summary.warnings {
-        eprintln!("agentsight: {warning}");
+        say(warning);
     }
     for (program, connections) in &summary.opaque {
         let connections =
             if *connections == 1 { "a TLS connection".into() } else { format!("{connections} TLS connections") };
         let program = program.display();
-        eprintln!(
-            "agentsight: {program} made {connections} whose plaintext was not seen: `agentsight probes {program}`"
-        );
+        say(format_args!("{program} made {connections} whose plaintext was not seen: `agentsight probes {program}`"));
     }
     if let (None, Some(pid)) = (summary.exit_code, summary.command_pid) {
-        eprintln!("agentsight: recording ended before the command: process {pid} runs on");
+        say(format_args!("recording ended before the command: process {pid} runs on"));
     }
     let ratio = summary.raw_bytes as f64 / summary.disk_bytes.max(1) as f64;
-    eprintln!(
-        "agentsight: {} in {:.1} s: {} records, {} raw, {} on disk (ratio {ratio:.1}), {}",
+    say(format_args!(
+        "{} in {:.1} s: {} records, {} raw, {} on disk (ratio {ratio:.1}), {}",
         name(options, summary),
         summary.elapsed.as_secs_f64(),
         summary.records,
         size::text(summary.raw_bytes),
         size::text(summary.disk_bytes),
-        drops(summary),
-    );
-    if let Some(newest) = summary.files.last() {
-        eprintln!("agentsight: next: agentsight query \"SELECT * FROM llm_calls\" {}", newest.display());
+        drops(summary)
+    ));
+    if let Some(capture) = all_of(&summary.files) {
+        say(format_args!("next: agentsight query \"SELECT * FROM llm_calls\" {capture}"));
+    }
+}
+
+/// The file; or what a shell makes the files of a rotated capture of.
+fn all_of(files: &[PathBuf]) -> Option<String> {
+    let first = files.first()?;
+    let numbered = first.file_name().and_then(|name| name.to_str()?.rsplit_once('-'));
+    match numbered.filter(|_| files.len() > 1) {
+        None => Some(first.display().to_string()),
+        Some((name, number)) => {
+            let ending = number.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            Some(first.with_file_name(format!("{name}-[0-9]*{ending}")).display().to_string())
+        }
     }
 }
 
 /// The file, or the first and the last of several.
 fn name(options: &Options, summary: &Summary) -> String {
     match &summary.files[..] {
-        [] => "standard output".to_owned(),
+        [] if options.output.as_os_str() == "-" => "standard output".to_owned(),
+        [] => options.output.display().to_string(),
         [first, .., last] if options.rotates() => format!("{} to {}", first.display(), last.display()),
         [only, ..] => only.display().to_string(),
     }

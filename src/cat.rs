@@ -1,7 +1,7 @@
 //! `agentsight cat`: the raw records, as JSON lines, in the order of the file.
 
 use crate::info::kind_name;
-use crate::{fail, fail_with, inputs, status, time};
+use crate::{fail, fail_with, inputs, say, status, time};
 use agentsight_formats::record::{
     Body, Record, direction, file_op, flag, ip_address, kind, library, metric, socket_content, socket_op, stdio_type,
 };
@@ -86,7 +86,7 @@ fn cat(path: &Path, args: &Args, out: &mut impl Write) -> Result<bool, Failed> {
         let piece = match item {
             Item::Piece(piece) => piece,
             Item::Damage(damage) => {
-                eprintln!("agentsight: {}: {damage}", path.display());
+                say(format_args!("{}: {damage}", path.display()));
                 lossy = true;
                 continue;
             }
@@ -105,7 +105,7 @@ fn cat(path: &Path, args: &Args, out: &mut impl Write) -> Result<bool, Failed> {
         }
     }
     if dropped > 0 {
-        eprintln!("agentsight: {}: {dropped} records were dropped", path.display());
+        say(format_args!("{}: {dropped} records were dropped", path.display()));
     }
     Ok(lossy || dropped > 0)
 }

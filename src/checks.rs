@@ -3,7 +3,7 @@
 use crate::golden::Golden;
 use crate::inputs::Recording;
 use crate::replay::{Args, Selection, Stop};
-use crate::{assertions, inputs, status};
+use crate::{assertions, inputs, say, status};
 use agentsight_replay::check::{Outcome, report};
 use std::io::{self, Write};
 
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<u8, Stop> {
         let opened = Golden::open(folder, args.policy.as_deref(), &selection, recording).map_err(Stop::Failed)?;
         if args.bless.is_some() {
             let (tables, loss) = opened.bless().map_err(Stop::Failed)?;
-            eprintln!("agentsight: {}: golden rows of {tables} tables", folder.display());
+            say(format_args!("{}: golden rows of {tables} tables", folder.display()));
             lossy |= loss;
         } else {
             let (of_tables, loss) = opened.check().map_err(Stop::Failed)?;
@@ -58,15 +58,15 @@ pub fn run(args: &Args) -> Result<u8, Stop> {
     let failed = outcomes.iter().filter(|outcome| outcome.failed()).count();
     if failed == 0 {
         if !outcomes.is_empty() {
-            eprintln!("agentsight: {} checks passed", outcomes.len());
+            say(format_args!("{} checks passed", outcomes.len()));
         }
         return Ok(if lossy { status::LOSS } else { 0 });
     }
-    eprintln!("agentsight: {failed} of {} checks failed", outcomes.len());
+    say(format_args!("{failed} of {} checks failed", outcomes.len()));
     if let Some(golden) = golden.filter(|_| outcomes.iter().any(|outcome| outcome.failed() && outcome.kind == "golden"))
     {
         golden.tell_versions();
-        eprintln!("agentsight: where the new rows are right, take them with --bless {}", golden.folder.display());
+        say(format_args!("where the new rows are right, take them with --bless {}", golden.folder.display()));
     }
     Ok(status::FAILED)
 }

@@ -42,3 +42,11 @@ pub enum Verb {
     /// Print the manual page
     Man,
 }
+
+#[cfg(all(feature = "capture", target_os = "linux"))]
+impl Verb {
+    /// Whether it takes the rights that recording takes, to record or to tell what would be recorded.
+    pub fn records(&self) -> bool {
+        matches!(self, Verb::Capture(_) | Verb::Probes(_) | Verb::Doctor(_))
+    }
+}

@@ -3,7 +3,7 @@
 //! Either way the recording is replayed once, into a temporary folder; tables are then compared, or put in place, one by one.
 
 use crate::inputs::Recording;
-use crate::{query, replay};
+use crate::{query, replay, say};
 use agentsight_replay::Sink;
 use agentsight_replay::analyzers::Entry;
 use agentsight_replay::check::policy::{Policy, Rule, TableRules};
@@ -125,14 +125,14 @@ impl<'a> Golden<'a> {
         let now = self.selection.pinned();
         for (what, old) in before["analyzers"].as_object().into_iter().flatten() {
             if let Some(new) = now["analyzers"].get(what).filter(|new| *new != old) {
-                eprintln!("agentsight: the golden rows are of version {old} of the analyzer {what}; this is {new}");
+                say(format_args!("the golden rows are of version {old} of the analyzer {what}; this is {new}"));
             }
         }
         if before["agentsight"] != now["agentsight"] {
-            eprintln!(
-                "agentsight: the golden rows are of agentsight {}; this is {}",
+            say(format_args!(
+                "the golden rows are of agentsight {}; this is {}",
                 before["agentsight"], now["agentsight"]
-            );
+            ));
         }
     }
 

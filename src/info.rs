@@ -1,6 +1,6 @@
 //! `agentsight info`: what a capture holds, and whether it is whole. It reads and checks every byte.
 
-use crate::{fail, inputs, status, time};
+use crate::{fail, inputs, say, status, time};
 use agentsight_formats::record::{Body, DropCounter, Source, kind};
 use agentsight_formats::{Clocks, Damage, Error, Head, Item, Reader};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> ExitCode {
                 }
             }
             Err(error) => {
-                eprintln!("agentsight: {}: {error}", path.display());
+                say(format_args!("{}: {error}", path.display()));
                 worst = status::FAILED;
             }
         }

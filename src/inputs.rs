@@ -1,6 +1,7 @@
 //! Which captures are meant: paths, folders, globs, or the newest one here.
 
-use agentsight_formats::{Error, Reader};
+use crate::say;
+use agentsight_formats::{Error, Head, Reader};
 use agentsight_replay::prices::Prices;
 use agentsight_replay::{Report, Sink};
 use std::fs::File;
@@ -9,13 +10,21 @@ use std::sync::Arc;
 
 /// The captures that arguments name, each once, in the order named; those of a folder or glob by name.
 ///
-/// Without any, the newest `*.asc` of the current folder; stderr says which.
+/// Without any, the newest `*.asc` of the current folder, of a rotated capture with its other files; stderr says which.
 pub fn captures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     if arguments.is_empty() {
         let newest = newest(Path::new("."))
             .ok_or("no capture is named, and no *.asc is here: name one, or record one with `agentsight capture`")?;
-        eprintln!("agentsight: reading {}, the newest capture here", newest.display());
-        return Ok(vec![newest]);
+        let parts = parts(Path::new("."), newest);
+        match &parts[..] {
+            [first, .., last] => {
+                let (first, last) = (first.display(), last.display());
+                say(format_args!("reading {first} to {last}, the newest capture here"));
+            }
+            [only, ..] => say(format_args!("reading {}, the newest capture here", only.display())),
+            [] => {}
+        }
+        return Ok(parts);
     }
     let mut found = Vec::new();
     for argument in arguments {
@@ -62,6 +71,24 @@ fn newest(folder: &Path) -> Option<PathBuf> {
     in_folder(folder).into_iter().max_by_key(|path| (modified(path), path.clone()))
 }
 
+/// The files of the recording that a file is of, in their order, as far as they are in this folder.
+fn parts(folder: &Path, file: PathBuf) -> Vec<PathBuf> {
+    let part = |path: &Path| {
+        let head = head(path).ok()?;
+        head.metadata.part().map(|(recording, number)| (recording.to_owned(), number))
+    };
+    let Some((wanted, _)) = part(&file) else { return vec![file] };
+    let numbered = in_folder(folder).into_iter().filter_map(|path| Some((part(&path)?, path)));
+    let mut parts: Vec<(u64, PathBuf)> =
+        numbered.filter(|((recording, _), _)| *recording == wanted).map(|((_, number), path)| (number, path)).collect();
+    parts.sort();
+    parts.into_iter().map(|(_, path)| path).collect()
+}
+
+fn head(path: &Path) -> Result<Head, Error> {
+    Ok(Reader::open(File::open(path)?)?.head().clone())
+}
+
 /// Whether an argument looks like a capture rather than SQL.
 pub fn looks_like_capture(argument: &str) -> bool {
     let path = Path::new(argument);
@@ -94,11 +121,8 @@ pub fn names(files: &[PathBuf]) -> Vec<String> {
 
 /// The recordings that captures are of.
 pub fn recordings(captures: &[PathBuf]) -> Result<Vec<Recording>, String> {
-    let head = |path: &PathBuf| {
-        let opened = File::open(path).map_err(Error::from).and_then(Reader::open);
-        opened.map(|reader| reader.head().clone()).map_err(|error| format!("{}: {error}", path.display()))
-    };
-    let heads = captures.iter().map(head).collect::<Result<Vec<_>, _>>()?;
+    let named = |path: &PathBuf| head(path).map_err(|error| format!("{}: {error}", path.display()));
+    let heads = captures.iter().map(named).collect::<Result<Vec<_>, _>>()?;
     let recording = |files: Vec<usize>| Recording {
         start: files.first().and_then(|first| heads.get(*first)).map_or(0, |head| head.metadata.clocks.realtime),
         files: files.into_iter().filter_map(|index| captures.get(index).cloned()).collect(),

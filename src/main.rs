@@ -35,7 +35,14 @@ mod status {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().verb {
+    let verb = Cli::parse().verb;
+    #[cfg(all(feature = "capture", target_os = "linux"))]
+    if !verb.records()
+        && let Err(error) = agentsight_capture::privilege::give_up_those_of_the_file()
+    {
+        return fail(&error);
+    }
+    match verb {
         #[cfg(all(feature = "capture", target_os = "linux"))]
         Verb::Capture(args) => capture::run(args),
         #[cfg(all(feature = "capture", target_os = "linux"))]
@@ -74,6 +81,12 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn fail_with(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    eprintln!("agentsight: {error}");
+    say(error);
     ExitCode::from(status)
+}
+
+/// Says something on standard error. Where nobody can be told, all else goes on: the exit status still says what came of it.
+fn say(message: impl std::fmt::Display) {
+    // In one piece: others write there too.
+    let _ = std::io::stderr().write_all(format!("agentsight: {message}\n").as_bytes());
 }

@@ -1,6 +1,6 @@
 //! `agentsight query`: SQL over captures.
 
-use crate::{fail, fail_with, inputs, output_file, status};
+use crate::{fail, fail_with, inputs, output_file, say, status};
 use agentsight_query::{Error, ResultSink, Session, output};
 use agentsight_replay::prices::Prices;
 use agentsight_replay::table::{ColumnType, TableDef};
@@ -196,14 +196,10 @@ fn run_into(session: &Session, sql: &str, mut sink: Box<dyn ResultSink + '_>) ->
 /// Says on stderr what is missing from a capture.
 pub fn warn(path: &Path, report: &agentsight_replay::Report) {
     for damage in &report.damage {
-        eprintln!("agentsight: {}: {damage}", path.display());
+        say(format_args!("{}: {damage}", path.display()));
     }
     if report.dropped_records > 0 {
-        eprintln!(
-            "agentsight: {}: {} records were dropped; see the table drops",
-            path.display(),
-            report.dropped_records
-        );
+        say(format_args!("{}: {} records were dropped; see the table drops", path.display(), report.dropped_records));
     }
 }
 

@@ -234,7 +234,11 @@ fn rows(args: &Args) -> Result<bool, Stop> {
     if args.follow && args.speed.0.is_some() {
         return Err(Stop::Usage("--follow shows what happens as it happens: it has no --speed".to_owned()));
     }
-    let captures = inputs::captures(&args.captures).map_err(Stop::Failed)?;
+    let mut captures = inputs::captures(&args.captures).map_err(Stop::Failed)?;
+    if args.follow && args.captures.is_empty() {
+        // The others come after it.
+        captures.truncate(1);
+    }
     if args.follow && captures.len() > 1 {
         return Err(Stop::Usage(format!("--follow takes one capture, and {} are named", captures.len())));
     }

@@ -2,14 +2,21 @@
 //! it does from its first instruction on is in the capture.
 
 use crate::Error;
+use crate::inherited::{self, Inherited};
+use crate::privilege;
 use crate::user::Invoker;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
-use nix::unistd::{ForkResult, Pid, fork};
-use std::ffi::{CString, OsStr, OsString};
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, Pid, execve, fork};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// What runs scripts that do not say what does.
+const SHELL: &CStr = c"/bin/sh";
+/// Where programs are looked for without PATH, as the C library has it.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A child that waits to become the command.
 pub(crate) struct Waiting {
@@ -27,6 +34,7 @@ pub(crate) struct Waiting {
 pub(crate) fn prepare(
     command: &[OsString],
     invoker: Option<&Invoker>,
+    inherited: &Inherited,
     stdout_is_taken: bool,
 ) -> Result<Waiting, Error> {
     let name = command[0].to_string_lossy().into_owned();
@@ -38,7 +46,8 @@ pub(crate) fn prepare(
         .map(|arg| CString::new(arg.as_bytes()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| not_run(error.into()))?;
-    let environment = environment(invoker);
+    let by_shell = [SHELL.to_owned(), path.clone()].into_iter().chain(args.iter().skip(1).cloned()).collect();
+    let program = Program { path, args, by_shell, environment: environment(invoker) };
     let pipe = || std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source });
     let (gate, go) = pipe()?;
     let (failed, report) = pipe()?;
@@ -49,10 +58,12 @@ pub(crate) fn prepare(
         ForkResult::Parent { child } => Ok(Waiting { pid: child, name, go, failed }),
         ForkResult::Child => {
             drop((go, failed));
+            inherited::close_descriptors();
             if stdout_is_taken && nix::unistd::dup2_stdout(std::io::stderr()).is_err() {
-                exit_now();
+                // No standard error either. SAFETY: the child does not use it.
+                unsafe { libc::close(libc::STDOUT_FILENO) };
             }
-            become_command(&path, &args, &environment, invoker, gate, report)
+            become_command(&program, invoker, inherited, gate, report)
         }
     }
 }
@@ -80,12 +91,32 @@ impl Waiting {
     }
 }
 
-/// In the child: waits for the word, and becomes the command as the invoking user, with signals as a shell leaves them.
+/// What execve takes.
+struct Program {
+    path: CString,
+    args: Vec<CString>,
+    /// The arguments if it turns out to be a script without `#!`.
+    by_shell: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    /// Executes it as execvp(3) does. Returns why it could not be.
+    fn execute(&self) -> Errno {
+        let Err(error) = execve(&self.path, &self.args, &self.environment);
+        if error != Errno::ENOEXEC {
+            return error;
+        }
+        let Err(error) = execve(SHELL, &self.by_shell, &self.environment);
+        error
+    }
+}
+
+/// In the child: waits for the word, and becomes the command as the invoking user, with signals as the capturer got them.
 fn become_command(
-    path: &CString,
-    args: &[CString],
-    environment: &[CString],
+    program: &Program,
     invoker: Option<&Invoker>,
+    inherited: &Inherited,
     mut gate: PipeReader,
     mut report: PipeWriter,
 ) -> ! {
@@ -99,11 +130,11 @@ fn become_command(
         nix::unistd::setgid(invoker.gid)?;
         nix::unistd::setuid(invoker.uid)
     };
-    let errno = reset_signals()
-        .and_then(|()| invoker.map_or(Ok(()), become_user))
-        .and_then(|()| nix::unistd::execve(path, args, environment).map(|_| ()))
-        .err()
-        .unwrap_or(nix::errno::Errno::UnknownErrno);
+    let errno = invoker
+        .map_or(Ok(()), become_user)
+        .and_then(|()| privilege::give_up_those_of_the_file().map_err(|_| Errno::EPERM))
+        .and_then(|()| inherited.restore_signals())
+        .map_or_else(|error| error, |()| program.execute());
     // Should the report fail too, the capturer sees the child's exit.
     let _ = report.write_all(&(errno as i32).to_le_bytes());
     exit_now()
@@ -114,31 +145,35 @@ fn exit_now() -> ! {
     unsafe { libc::_exit(127) }
 }
 
-/// Rust ignores SIGPIPE, and the capturer blocks what it waits for; the command shall notice neither.
-fn reset_signals() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action runs no code of ours.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-}
-
 fn environment(invoker: Option<&Invoker>) -> Vec<CString> {
     let restored = invoker.map_or(&[][..], |invoker| &invoker.environment);
-    let kept = std::env::vars_os()
-        .filter(|(name, _)| !restored.iter().any(|(restored, _)| name.as_os_str() == OsStr::new(restored)));
-    let restored = restored.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    kept.chain(restored)
-        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
-        .collect()
+    let is_restored = |variable: &[u8]| {
+        let mut restored = restored.iter().map(|(name, _)| name.as_bytes());
+        restored.any(|name| variable.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"=")))
+    };
+    let kept = inherited_environment().into_iter().filter(|variable| !is_restored(variable));
+    let restored = restored.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+    kept.chain(restored).filter_map(|variable| CString::new(variable).ok()).collect()
 }
 
-/// The file that a shell would execute for this name.
+/// The variables that were inherited. From a program with file capabilities the C library hides some (TMPDIR, LD_LIBRARY_PATH):
+/// they are not for us, but the command gets no such rights, and needs them.
+fn inherited_environment() -> Vec<Vec<u8>> {
+    let hidden = || std::fs::read("/proc/self/environ").ok().filter(|_| privilege::are_of_the_file());
+    let seen = || std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
+    hidden().map_or_else(seen, |all| {
+        let variables = all.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+        variables.map(<[u8]>::to_vec).collect()
+    })
+}
+
+/// The file that is executed for this name.
 pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         let path = PathBuf::from(name);
         return path.exists().then_some(path);
     }
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| executable(file))
 }
 

@@ -28,9 +28,15 @@ pub enum Error {
     NoTarget,
     #[error("{path} exists: name another output, or replace it with --force")]
     OutputExists { path: PathBuf },
+    #[error("{path} is a folder: name a file")]
+    OutputFolder { path: PathBuf },
+    #[error(
+        "{path} is a link to {target}, and a capture is not written through a link: name the file itself (standard output is -)"
+    )]
+    OutputLink { path: PathBuf, target: PathBuf },
     #[error("the capture would go to the terminal: redirect it into a file or a pipe")]
     TerminalOutput,
-    #[error("a pipe cannot be rotated: name a file with -o")]
+    #[error("a pipe or a device cannot be rotated: name a file with -o")]
     RotatedPipe,
     #[error("cannot create {path}: {source}")]
     Create { path: PathBuf, source: io::Error },
@@ -40,6 +46,8 @@ pub enum Error {
     CommandNotFound { command: String },
     #[error("cannot run {command}: {source}")]
     CommandNotRun { command: String, source: io::Error },
+    #[error("ended by signal {signal} before recording began: nothing was started")]
+    Interrupted { signal: i32 },
     #[error("no process {pid}: `ps` lists the running ones")]
     NoProcess { pid: u32 },
     #[error("{tid} is a thread of process {pid}: use {pid}")]
@@ -64,19 +72,20 @@ pub enum Error {
     NoContainer { id: String },
     #[error("user {user} of sudo cannot be looked up: {source}")]
     User { user: String, source: io::Error },
-    #[error("the kernel refused the eBPF programs: {0}; is it locked down, or does a container hide bpf(2)?")]
+    #[error("the kernel refused the eBPF programs: {0}; {way_out}", way_out = load_way_out(.0))]
     Load(#[source] libbpf_rs::Error),
     #[error(
         "{path}, where the tracepoints of system calls are listed, may not be read: run it as root, or with CAP_DAC_READ_SEARCH (scripts/setup --capabilities)"
     )]
     TracefsUnreadable { path: PathBuf },
     #[error(
-        "tracefs, where the tracepoints of system calls are listed, is not mounted and cannot be: {0}; run it as root, or have root mount it (mount -t tracefs tracefs /sys/kernel/tracing)"
+        "tracefs, where the tracepoints of system calls are listed, is not mounted and cannot be: {0}; {way_out}",
+        way_out = files_or(.0, "run it as root, or have root mount it (mount -t tracefs tracefs /sys/kernel/tracing)")
     )]
     NoTracefs(#[source] io::Error),
     #[error("this kernel has no tracepoints of system calls: use one built with CONFIG_FTRACE_SYSCALLS")]
     NoTracepoints,
-    #[error("the tracepoint {name} cannot be used: {source}; run it as root")]
+    #[error("the tracepoint {name} cannot be used: {source}; {way_out}", way_out = files_or(source, "run it as root"))]
     Tracepoint { name: &'static str, source: io::Error },
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
@@ -88,12 +97,33 @@ impl Error {
     }
 
     /// Exit status for this failure, as timeout(1) and env(1) have it: 127 command not found, 126 command cannot be run,
-    /// 125 the capturer's own failure.
+    /// 125 the capturer's own failure; 2 wrong usage; 128 and a signal's number as a shell has it.
     pub fn exit_status(&self) -> u8 {
         match self {
+            Error::NoTarget => 2,
             Error::CommandNotFound { .. } => 127,
             Error::CommandNotRun { .. } => 126,
+            Error::Interrupted { signal } => 128 + *signal as u8,
             _ => 125,
         }
     }
+}
+
+const RAISE_FILES: &str = "allow more open files (ulimit -n 4096)";
+
+fn load_way_out(error: &libbpf_rs::Error) -> &'static str {
+    if error.kind() == libbpf_rs::ErrorKind::TooBig {
+        // max_entries of the maps in process.c.
+        return "64 names and 64 cgroups are the most: name fewer, or record everything with --all";
+    }
+    // The errno itself cannot be had of it.
+    if format!("{error:#}").contains(&format!("(os error {})", libc::EMFILE)) {
+        return RAISE_FILES;
+    }
+    "is it locked down, or does a container hide bpf(2)?"
+}
+
+/// The way out where too many files are open, else another.
+fn files_or(error: &io::Error, other: &'static str) -> &'static str {
+    if error.raw_os_error() == Some(libc::EMFILE) { RAISE_FILES } else { other }
 }

@@ -5,6 +5,7 @@ use agentsight_bpf::{AgentsightSkel, AgentsightSkelBuilder};
 use agentsight_formats::record::DropCounter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
+use std::io::Write;
 use std::mem::MaybeUninit;
 
 /// How probes are attached: the cheapest way that the kernel has.
@@ -85,7 +86,7 @@ fn raise_descriptor_limit() {
 /// libbpf explains a refusal at length; AGENTSIGHT_DEBUG shows it.
 fn print(_level: PrintLevel, message: String) {
     if std::env::var_os("AGENTSIGHT_DEBUG").is_some() {
-        eprint!("{message}");
+        let _ = std::io::stderr().write_all(message.as_bytes());
     }
 }
 

@@ -17,6 +17,7 @@ pub mod doctor;
 mod drain;
 mod error;
 mod explain;
+mod inherited;
 mod kernel;
 mod libraries;
 mod memory;
@@ -28,7 +29,7 @@ mod output;
 mod owned;
 mod pace;
 mod preflight;
-mod privilege;
+pub mod privilege;
 mod prober;
 mod procfs;
 mod recorder;
@@ -136,6 +137,17 @@ pub enum End {
     Signal(i32),
 }
 
+/// What a caller is told while recording.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// How it goes, once a second.
+    Progress(Progress),
+    /// What is not as it was asked for, though recording goes on.
+    Warning(String),
+    /// Recording has failed, and the command runs on. When that has ended, the same error is returned.
+    Failed(&'a Error),
+}
+
 /// How a recording goes.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
@@ -160,7 +172,7 @@ pub struct Summary {
     /// Process id of the command.
     pub command_pid: Option<u32>,
     pub elapsed: Duration,
-    /// The files that were written and kept; none where the output is a pipe.
+    /// The files that were written and kept; none where the output is a pipe or a device.
     pub files: Vec<PathBuf>,
     /// Records written, the capturer's own included.
     pub records: u64,

@@ -3,10 +3,12 @@
 use crate::user::Invoker;
 use crate::{Error, Options};
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::IsTerminal;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ pub(crate) struct Output {
     keep: Option<usize>,
     /// Files that were opened.
     opened: u32,
-    /// Those of them that are kept.
+    /// Those of them that are kept; pipes and devices are not ours to remove.
     files: VecDeque<PathBuf>,
 }
 
@@ -29,7 +31,7 @@ impl Output {
     /// Refuses an output that is there already, before anything is started.
     ///
     /// # Errors
-    /// [`Error::OutputExists`], [`Error::TerminalOutput`].
+    /// What is wrong with the output.
     pub(crate) fn new(options: &Options, invoker: Option<Invoker>) -> Result<Output, Error> {
         let output = Output {
             path: options.output.clone(),
@@ -41,14 +43,49 @@ impl Output {
             opened: 0,
             files: VecDeque::new(),
         };
-        if !output.is_stdout() {
-            check(&output.next_path(), output.force)?;
-        } else if output.rotates() {
+        let to_file = !output.is_stdout() && !output.path.metadata().is_ok_and(|metadata| is_stream(&metadata));
+        if output.rotates() && !to_file {
             return Err(Error::RotatedPipe);
-        } else if std::io::stdout().is_terminal() {
+        }
+        if output.is_stdout() && std::io::stdout().is_terminal() {
             return Err(Error::TerminalOutput);
         }
+        for path in output.series() {
+            look(&path, output.force)?;
+        }
         Ok(output)
+    }
+
+    /// The files that are there and would be in the way of those to come: of a rotated capture all that an earlier one of this
+    /// name has left. Its last files among the first ones of this would be neither the one nor the other.
+    fn series(&self) -> Vec<PathBuf> {
+        if !self.rotates() {
+            return if self.is_stdout() { Vec::new() } else { vec![self.path.clone()] };
+        }
+        let (stem, ending) = self.around_number();
+        let is_part = |name: &OsStr| {
+            let number = name.as_bytes().strip_prefix(stem.as_bytes())?.strip_suffix(ending.as_bytes())?;
+            Some(number.len() >= 4 && number.iter().all(u8::is_ascii_digit))
+        };
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // A folder that cannot be read may still be written into; what is there shows when its turn comes.
+        let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let parts = names.filter(|name| is_part(name) == Some(true)).map(|name| self.path.with_file_name(name));
+        let mut parts: Vec<PathBuf> = parts.collect();
+        parts.sort();
+        parts
+    }
+
+    /// What stands before and after the number in the names of rotated files.
+    fn around_number(&self) -> (OsString, OsString) {
+        let mut stem = self.path.file_stem().unwrap_or_default().to_owned();
+        stem.push("-");
+        let mut ending = OsString::new();
+        if let Some(extension) = self.path.extension() {
+            ending.push(".");
+            ending.push(extension);
+        }
+        (stem, ending)
     }
 
     pub(crate) fn is_stdout(&self) -> bool {
@@ -64,12 +101,9 @@ impl Output {
         if !self.rotates() {
             return self.path.clone();
         }
-        let mut name = self.path.file_stem().unwrap_or_default().to_owned();
-        name.push(format!("-{:04}", self.opened + 1));
-        if let Some(extension) = self.path.extension() {
-            name.push(".");
-            name.push(extension);
-        }
+        let (mut name, ending) = self.around_number();
+        name.push(format!("{:04}", self.opened + 1));
+        name.push(ending);
         self.path.with_file_name(name)
     }
 
@@ -79,13 +113,22 @@ impl Output {
     /// When it cannot be created; an existing file is replaced only with `force`.
     pub(crate) fn open(&mut self) -> Result<File, Error> {
         let path = self.next_path();
-        self.opened += 1;
         if self.is_stdout() {
+            self.opened += 1;
             let failed = |source| Error::Create { path, source };
             return std::io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(failed);
         }
+        if self.opened == 0 && self.rotates() {
+            for old in self.series() {
+                look(&old, self.force)?;
+                remove(&old)?;
+            }
+        }
         let file = create(&path, self.force, self.invoker.as_ref())?;
-        self.files.push_back(path);
+        self.opened += 1;
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            self.files.push_back(path);
+        }
         while self.keep.is_some_and(|keep| self.files.len() > keep.max(1)) {
             if let Some(oldest) = self.files.pop_front() {
                 // Whoever has taken it away already has done our work.
@@ -105,37 +148,83 @@ impl Output {
         self.files.back().unwrap_or(&self.path).clone()
     }
 
+    /// Says which of the files that are kept are not where they were written; `last` is the one that was opened last.
+    pub(crate) fn missing(&self, last: &File) -> Vec<String> {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let last = (self.current(), last.metadata().map(identity).ok());
+        let is_missing = |path: &&PathBuf| match path.symlink_metadata() {
+            Ok(metadata) => **path == last.0 && last.1 != Some(identity(metadata)),
+            Err(_) => true,
+        };
+        let missing = self.files.iter().filter(is_missing);
+        missing
+            .map(|path| format!("{} was removed, renamed or replaced while recording went on", path.display()))
+            .collect()
+    }
+
     /// The files that are kept, oldest first.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.files.iter().cloned().collect()
     }
 }
 
-fn check(path: &Path, force: bool) -> Result<(), Error> {
-    // A pipe or a device is written to, not replaced.
-    let replaced = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir());
-    if replaced && (!force || path.is_dir()) {
-        return Err(Error::OutputExists { path: path.to_owned() });
+/// What an output may be.
+enum Found {
+    Nothing,
+    /// To be replaced.
+    File,
+    /// A pipe or a device is written to, not replaced; also where a link leads to it, as /dev/stdout may.
+    Stream,
+}
+
+fn look(path: &Path, force: bool) -> Result<Found, Error> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(Found::Nothing) };
+    if metadata.is_symlink() && !path.metadata().is_ok_and(|target| is_stream(&target)) {
+        // We may be root, and who has put the link there may not.
+        let target = path.canonicalize().or_else(|_| path.read_link()).unwrap_or_default();
+        return Err(Error::OutputLink { path: path.to_owned(), target });
     }
-    Ok(())
+    match (metadata.is_file(), metadata.is_dir()) {
+        (_, true) => Err(Error::OutputFolder { path: path.to_owned() }),
+        (true, _) if !force => Err(Error::OutputExists { path: path.to_owned() }),
+        (true, _) => Ok(Found::File),
+        (false, false) => Ok(Found::Stream),
+    }
+}
+
+fn is_stream(metadata: &Metadata) -> bool {
+    !metadata.is_file() && !metadata.is_dir()
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::Create { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Creates a file with mode 0600, owned by the user behind sudo.
 fn create(path: &Path, force: bool, invoker: Option<&Invoker>) -> Result<File, Error> {
-    check(path, force)?;
     let failed = |source| Error::Create { path: path.to_owned(), source };
-    let regular = path.symlink_metadata().map_or(true, |metadata| metadata.is_file());
     let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    if regular {
+    options.write(true);
+    match look(path, force)? {
+        Found::Stream => {
+            let stream = options.open(path).map_err(failed)?;
+            // It may have become another one meanwhile.
+            let is_stream = is_stream(&stream.metadata().map_err(failed)?);
+            return if is_stream { Ok(stream) } else { Err(Error::OutputExists { path: path.to_owned() }) };
+        }
         // A new file in place of the old one: whoever reads the old one keeps it.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => options.create_new(true),
-        };
+        Found::File => remove(path)?,
+        Found::Nothing => {}
     }
-    let file = options.open(path).map_err(failed)?;
-    if let Some(invoker) = invoker.filter(|_| regular) {
+    // A link that has come meanwhile is not followed either.
+    let file = options.create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    if let Some(invoker) = invoker {
         std::os::unix::fs::fchown(&file, Some(invoker.uid.as_raw()), Some(invoker.gid.as_raw())).map_err(failed)?;
     }
     Ok(file)
@@ -144,7 +233,7 @@ fn create(path: &Path, force: bool, invoker: Option<&Invoker>) -> Result<File, E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
 
     fn output(options: Options) -> Result<Output, Error> {
         Output::new(&options, None)
@@ -165,7 +254,7 @@ mod tests {
     fn a_folder_is_no_output_even_with_force() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { output: folder.path().to_owned(), force: true, ..Options::default() };
-        assert!(matches!(output(options), Err(Error::OutputExists { .. })));
+        assert!(matches!(output(options), Err(Error::OutputFolder { .. })));
     }
 
     #[test]
@@ -179,5 +268,49 @@ mod tests {
         }
         assert_eq!(output.files(), [path("run-0002.asc"), path("run-0003.asc")]);
         assert!(!path("run-0001.asc").exists() && path("run-0002.asc").exists() && path("run-0003.asc").exists());
+    }
+
+    #[test]
+    fn a_link_is_no_output_unless_it_leads_to_a_pipe_or_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("precious"), "kept").unwrap();
+        for (target, link) in [("precious", "to-file.asc"), ("nowhere", "dangling.asc")] {
+            symlink(target, path(link)).unwrap();
+            for force in [false, true] {
+                let options = Options { output: path(link), force, ..Options::default() };
+                let message = output(options).err().unwrap().to_string();
+                assert!(message.contains(link) && message.contains(target), "{message}");
+            }
+        }
+        assert_eq!(std::fs::read_to_string(path("precious")).unwrap(), "kept");
+        assert!(!path("nowhere").exists());
+        symlink("/dev/null", path("null.asc")).unwrap();
+        output(Options { output: path("null.asc"), ..Options::default() }).unwrap().open().unwrap();
+        assert!(path("null.asc").is_symlink());
+    }
+
+    #[test]
+    fn an_earlier_series_is_refused_as_a_whole_and_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // Its first files went as more came.
+        for name in ["run-0003.asc", "run-0004.asc", "run-10000.asc", "run-old.asc", "run-5.asc"] {
+            std::fs::write(path(name), "old").unwrap();
+        }
+        let options = Options { output: path("run.asc"), rotate_size: Some(1), ..Options::default() };
+        let message = output(options.clone()).err().unwrap().to_string();
+        assert!(message.contains("run-0003.asc exists") && message.contains("--force"), "{message}");
+        output(Options { force: true, ..options }).unwrap().open().unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["run-0001.asc", "run-5.asc", "run-old.asc"]);
+    }
+
+    #[test]
+    fn what_is_no_file_cannot_be_rotated() {
+        let options = Options { output: "/dev/null".into(), rotate_size: Some(1), ..Options::default() };
+        assert!(matches!(output(options), Err(Error::RotatedPipe)));
     }
 }

@@ -26,6 +26,34 @@ pub(crate) fn suffices(held: &CapsHashSet) -> bool {
     held.contains(&ADMIN) || LOAD.iter().all(|capability| held.contains(capability))
 }
 
+/// Whether the rights are those of the program's file (capabilities of the file, set-user-ID), and not of whoever started it.
+pub(crate) fn are_of_the_file() -> bool {
+    // SAFETY: reads a number of the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Gives up what the program's file gave, for work that takes no rights: whoever may start the program is to read no more with
+/// it than without. Rights of the caller's own stay: root reads the files of others.
+///
+/// # Errors
+/// When the system refuses.
+pub fn give_up_those_of_the_file() -> Result<(), Error> {
+    if !are_of_the_file() {
+        return Ok(());
+    }
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    nix::unistd::setresgid(gid, gid, gid).map_err(Error::system("become the caller's group"))?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(Error::system("become the caller"))?;
+    let failed = |error: caps::errors::CapsError| Error::System {
+        what: "drop capabilities",
+        source: std::io::Error::other(error.to_string()),
+    };
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Keeps what attaching to programs of the future takes. Call it before threads are started: each has its own rights.
 ///
 /// # Errors

@@ -40,6 +40,8 @@ pub(crate) struct Written {
     pub dropped_bytes: u64,
     /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
     pub opaque: Vec<(PathBuf, u64)>,
+    /// What became of the files, where it is not what was asked for.
+    pub warnings: Vec<String>,
 }
 
 /// What has been written so far, for other threads to look at.
@@ -70,6 +72,8 @@ pub(crate) struct Recorder {
     pace: Pace,
     /// Whether the segment was begun in a hurry.
     segment_hurried: bool,
+    /// Whether the next file could not be created when it was due.
+    stuck: bool,
 }
 
 impl Recorder {
@@ -108,14 +112,15 @@ impl Recorder {
             file_started: now,
             pace: Pace::default(),
             segment_hurried: false,
+            stuck: false,
         })
     }
 
-    /// Writes what comes until nobody can send any more, then closes the file.
+    /// Writes what comes until nobody can send any more, then closes the file. What is not as it should be goes to `warn`.
     ///
     /// # Errors
     /// [`Error::Write`], with the size of what is safe.
-    pub(crate) fn run(mut self, mut batches: Queue) -> Result<Written, Error> {
+    pub(crate) fn run(mut self, mut batches: Queue, warn: &dyn Fn(String)) -> Result<Written, Error> {
         batches.begin();
         loop {
             let asked = Instant::now();
@@ -129,7 +134,7 @@ impl Recorder {
             if self.writer.piece_bytes() >= PIECE_BYTES || self.flushed.elapsed() >= PIECE_TIME {
                 self.flush()?;
                 if self.is_full() {
-                    self.rotate()?;
+                    self.rotate(warn)?;
                 }
             }
             self.pace.add(waited, asked.elapsed().saturating_sub(waited), batches.is_behind());
@@ -192,9 +197,20 @@ impl Recorder {
             || self.output.rotate_time.is_some_and(|time| self.file_started.elapsed() >= time)
     }
 
-    /// Closes the file and begins the next one, with a snapshot of what lives.
-    fn rotate(&mut self) -> Result<(), Error> {
-        let file = self.output.open()?;
+    /// Closes the file and begins the next one, with a snapshot of what lives. Where that cannot be created the file goes on, and
+    /// it is tried again at the next flush: a recording is worth more than the size of its files.
+    fn rotate(&mut self, warn: &dyn Fn(String)) -> Result<(), Error> {
+        let opened = self.output.open();
+        let told = std::mem::replace(&mut self.stuck, opened.is_err());
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                if !told {
+                    warn(format!("{error}; recording goes on in {}", self.output.current().display()));
+                }
+                return Ok(());
+            }
+        };
         self.metadata.clocks = clock::sample();
         let head = head(&self.metadata, self.recording, &self.output);
         let next = Writer::new(file, &head);
@@ -249,6 +265,7 @@ impl Recorder {
             dropped_records: drops.iter().map(|counter| counter.records.get()).sum(),
             dropped_bytes: drops.iter().map(|counter| counter.bytes.get()).sum(),
             opaque,
+            warnings: self.output.missing(&file),
         })
     }
 

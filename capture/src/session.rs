@@ -10,11 +10,12 @@ use crate::metrics::{self, Sampler};
 use crate::output::Output;
 use crate::prober::{Prober, note_record};
 use crate::recorder::{Counters, Recorder, Written};
+use crate::signals::Signals;
 use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
-use crate::{DEFAULT_RING, End, Options, Progress, Summary};
-use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs, signals};
+use crate::{DEFAULT_RING, End, News, Options, Progress, Summary};
+use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,18 +48,20 @@ pub(crate) enum Event {
         number: i32,
         from_terminal: bool,
     },
+    /// What the recorder could not do.
+    Warning(String),
     /// The recorder could not write, or the ring could not be read.
     Failed,
 }
 
-/// Records until the end, and writes a capture. `progress` is told once a second how it goes.
+/// Records until the end, and writes a capture. `tell` gets the news of it.
 ///
 /// Call it from the main thread while it is the only one: the command is forked from it.
 ///
 /// # Errors
 /// When recording cannot begin, the command cannot be run, or the file cannot be written. The command, once started, runs
 /// on in any case.
-pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result<Summary, Error> {
+pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summary, Error> {
     if options.names_nothing() {
         return Err(Error::NoTarget);
     }
@@ -66,10 +69,10 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let invoker = user::invoker()?;
     let mut output = Output::new(options, invoker.clone())?;
     let targets = targets::find(options)?;
-    let signals = signals::block()?;
+    let signals = Signals::block()?;
     let waiting = match &options.command[..] {
         [] => None,
-        command => Some(command::prepare(command, invoker.as_ref(), output.is_stdout())?),
+        command => Some(command::prepare(command, invoker.as_ref(), &signals.inherited, output.is_stdout())?),
     };
 
     let settings = settings(options, &targets);
@@ -89,6 +92,8 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     adoption::adopt_all(&kernel, &mut prober, &targets, &mut snapshot)?;
 
     memory::forget_start();
+    // Nothing has been replaced yet.
+    signals.none_came()?;
     let started = Instant::now();
     let ring = kernel.ring()?;
     let counters = Arc::<Counters>::default();
@@ -97,7 +102,6 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
     let recorder = Recorder::begin(first, output, metadata, &snapshot, kernel.drops()?, counters.clone())?;
     privilege::drop_unneeded(kernel.attach, options.rotates())?;
     let (events, inbox) = channel();
-    signals::forward(&signals, events.clone())?;
     let threads = Threads::start(recorder, ring, kernel.drops()?, &events)?;
     let warm_up = WarmUp::start(&kernel);
     warm_up.begin();
@@ -116,15 +120,15 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         batches: &threads.batches,
         counters: &counters,
         started,
-        progress,
+        caller: tell,
     };
 
     let command = match waiting {
         None => None,
         Some(waiting) => {
             let begun = session.kernel.add_target(waiting.pid.as_raw() as u32, FIRST_GENERATION);
-            match begun.and_then(|_| waiting.go()) {
-                Ok(pid) => Some(watch_command(pid, events)),
+            match begun.and_then(|_| signals.none_came()).and_then(|()| waiting.go()) {
+                Ok(pid) => Some(watch_command(pid, events.clone())),
                 Err(error) => {
                     // Nothing ran: an empty capture would only be in the way of the next try.
                     let written = threads.stop();
@@ -136,12 +140,13 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
             }
         }
     };
+    signals.forward(events);
     let (end, exit) = session.wait(options.duration);
     let elapsed = started.elapsed();
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
-    let Session { kernel, prober: Prober { attached, probed, warnings, .. }, inbox, .. } = session;
+    let Session { kernel, prober: Prober { attached, probed, mut warnings, .. }, inbox, caller, .. } = session;
     kernel.forget_targets();
     let written = threads.stop();
     detach((attached.take(), sources, kernel));
@@ -149,11 +154,13 @@ pub fn capture(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result
         Ok(written) => written,
         Err(error) => {
             if command.is_some() && exit.is_none() {
+                caller(News::Failed(&error));
                 wait_for_command(&inbox);
             }
             return Err(error);
         }
     };
+    warnings.extend(written.warnings);
     Ok(Summary {
         end,
         exit_code: exit.and_then(command::exit_code),
@@ -218,8 +225,13 @@ impl Queue {
             // The end comes after what was seen before it.
             Event::CommandExit(_) => 3,
             Event::Map(..) => 0,
-            Event::Exec(_) | Event::Written(..) | Event::Adopt(_) | Event::Exit(_) => 1,
-            Event::Signal { .. } | Event::Failed => 1,
+            Event::Exec(_)
+            | Event::Written(..)
+            | Event::Adopt(_)
+            | Event::Exit(_)
+            | Event::Signal { .. }
+            | Event::Warning(_)
+            | Event::Failed => 1,
         };
         self.count += 1;
         self.events.insert((urgency, self.count), event);
@@ -227,7 +239,7 @@ impl Queue {
 }
 
 /// The part of a recording that acts on events.
-struct Session<'a, 'obj> {
+struct Session<'a, 'c, 'obj> {
     kernel: Kernel<'obj>,
     prober: Prober,
     sampler: Sampler,
@@ -235,7 +247,7 @@ struct Session<'a, 'obj> {
     queue: Queue,
     batches: &'a Batches,
     counters: &'a Counters,
-    progress: &'a mut dyn FnMut(&Progress),
+    caller: &'c mut dyn FnMut(News<'_>),
     started: Instant,
     /// The processes that were named and have not exited; nobody asks for them where others are to come.
     running: BTreeSet<u32>,
@@ -244,10 +256,10 @@ struct Session<'a, 'obj> {
     has_command: bool,
 }
 
-impl Session<'_, '_> {
+impl Session<'_, '_, '_> {
     /// Attaches to new programs until the recording ends. Returns why it did, and the command's wait status if it exited.
     fn wait(&mut self, duration: Option<Duration>) -> (End, Option<WaitStatus>) {
-        let deadline = duration.map(|duration| Instant::now() + duration);
+        let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
         // A process may have exited before it was followed; then nothing will tell.
         self.running.retain(|pid| procfs::check(*pid).is_ok());
         let mut terminal_had_its_turn = !self.has_command;
@@ -267,6 +279,7 @@ impl Session<'_, '_> {
                 Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
                 Ok(Event::Signal { number, .. }) => return (End::Signal(number), None),
                 // The other thread's error is the result; this one is not read.
+                Ok(Event::Warning(warning)) => (self.caller)(News::Warning(warning)),
                 Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, None),
                 Ok(event) => self.look(event),
                 Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
@@ -294,7 +307,7 @@ impl Session<'_, '_> {
                 self.running.remove(&pid);
                 None
             }
-            Event::CommandExit(_) | Event::Signal { .. } | Event::Failed => None,
+            Event::CommandExit(_) | Event::Signal { .. } | Event::Warning(_) | Event::Failed => None,
         };
         if let Some(record) = record.filter(|record| !record.is_empty()) {
             self.tell(record);
@@ -307,14 +320,14 @@ impl Session<'_, '_> {
         if !sample.is_empty() {
             self.tell(sample);
         }
-        (self.progress)(&Progress {
+        (self.caller)(News::Progress(Progress {
             elapsed: self.started.elapsed(),
             records: self.counters.records.load(Ordering::Relaxed),
             raw_bytes: self.counters.raw_bytes.load(Ordering::Relaxed),
             disk_bytes: self.counters.disk_bytes.load(Ordering::Relaxed),
             dropped_records: self.counters.dropped_records.load(Ordering::Relaxed),
             probed: self.prober.probed.len(),
-        });
+        }));
     }
 
     /// Puts a record of the capturer's own into the file.
@@ -366,7 +379,11 @@ impl Threads {
         });
         let recorder = thread::spawn({
             let events = events.clone();
-            move || recorder.run(queue).inspect_err(|_| failed(&events))
+            let warn = {
+                let events = events.clone();
+                move |warning| drop(events.send(Event::Warning(warning)))
+            };
+            move || recorder.run(queue, &warn).inspect_err(|_| failed(&events))
         });
         Ok(Threads { batches, stop, drain, recorder })
     }

@@ -93,8 +93,9 @@ fn exit_statuses_are_those_of_the_command_and_of_env() {
     let (status, message) = say(&["capture", "-o", "new.asc", "--pid", "999999999"]);
     assert_eq!(status, 125);
     assert!(message.contains("no process 999999999"), "{message}");
-    let (status, _) = say(&["capture", "-o", "new.asc"]);
+    let (status, message) = say(&["capture", "-o", "new.asc"]);
     assert_eq!(status, 2);
+    assert!(message.contains("name a command after `--`, or processes with --pid"), "{message}");
 }
 
 #[test]
