@@ -17,6 +17,8 @@ pub(crate) struct Output {
     path: PathBuf,
     force: bool,
     invoker: Option<Invoker>,
+    /// A pipe or a device that the path leads to.
+    stream: Option<File>,
     /// A new file after so many bytes, or so much time.
     pub rotate_size: Option<u64>,
     pub rotate_time: Option<Duration>,
@@ -28,15 +30,16 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Refuses an output that is there already, before anything is started.
+    /// Refuses an output that is there already, before anything is started; opens a pipe.
     ///
     /// # Errors
     /// What is wrong with the output.
     pub(crate) fn new(options: &Options, invoker: Option<Invoker>) -> Result<Output, Error> {
-        let output = Output {
+        let mut output = Output {
             path: options.output.clone(),
             force: options.force,
             invoker,
+            stream: None,
             rotate_size: options.rotate_size,
             rotate_time: options.rotate_time,
             keep: options.keep,
@@ -51,7 +54,9 @@ impl Output {
             return Err(Error::TerminalOutput);
         }
         for path in output.series() {
-            look(&path, output.force)?;
+            if matches!(look(&path, output.force)?, Found::Stream) {
+                output.stream = Some(open_stream(&path)?);
+            }
         }
         Ok(output)
     }
@@ -113,6 +118,10 @@ impl Output {
     /// When it cannot be created; an existing file is replaced only with `force`.
     pub(crate) fn open(&mut self) -> Result<File, Error> {
         let path = self.next_path();
+        if let Some(stream) = self.stream.take() {
+            self.opened += 1;
+            return Ok(stream);
+        }
         if self.is_stdout() {
             self.opened += 1;
             let failed = |source| Error::Create { path, source };
@@ -126,9 +135,7 @@ impl Output {
         }
         let file = create(&path, self.force, self.invoker.as_ref())?;
         self.opened += 1;
-        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            self.files.push_back(path);
-        }
+        self.files.push_back(path);
         while self.keep.is_some_and(|keep| self.files.len() > keep.max(1)) {
             if let Some(oldest) = self.files.pop_front() {
                 // Whoever has taken it away already has done our work.
@@ -205,24 +212,27 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Waits for the reader of a FIFO. So it comes first, while Ctrl-C still simply ends the process.
+fn open_stream(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Create { path: path.to_owned(), source };
+    let stream = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    // It may have become another one meanwhile.
+    let is_stream = is_stream(&stream.metadata().map_err(failed)?);
+    if is_stream { Ok(stream) } else { Err(Error::OutputExists { path: path.to_owned() }) }
+}
+
 /// Creates a file with mode 0600, owned by the user behind sudo.
 fn create(path: &Path, force: bool, invoker: Option<&Invoker>) -> Result<File, Error> {
     let failed = |source| Error::Create { path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.write(true);
     match look(path, force)? {
-        Found::Stream => {
-            let stream = options.open(path).map_err(failed)?;
-            // It may have become another one meanwhile.
-            let is_stream = is_stream(&stream.metadata().map_err(failed)?);
-            return if is_stream { Ok(stream) } else { Err(Error::OutputExists { path: path.to_owned() }) };
-        }
         // A new file in place of the old one: whoever reads the old one keeps it.
         Found::File => remove(path)?,
         Found::Nothing => {}
+        // It was none when it was looked at first.
+        Found::Stream => return Err(Error::OutputExists { path: path.to_owned() }),
     }
     // A link that has come meanwhile is not followed either.
-    let file = options.create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
     if let Some(invoker) = invoker {
         std::os::unix::fs::fchown(&file, Some(invoker.uid.as_raw()), Some(invoker.gid.as_raw())).map_err(failed)?;

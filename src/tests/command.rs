@@ -6,10 +6,15 @@
 mod support;
 
 use serde_json::json;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use support::{AGENTSIGHT, agentsight, folder, kill, query};
 use tempfile::TempDir;
+
+/// Bytes that a pipe holds (pipe(7)).
+const PIPE: usize = 64 << 10;
 
 /// Runs a program after a piece of Python has changed what it inherits.
 fn run_after(folder: &TempDir, setup: &str, program: &[&str]) -> Output {
@@ -64,12 +69,13 @@ fn a_summary_that_nobody_takes_does_not_replace_the_exit_status() {
 fn a_signal_before_the_command_was_let_go_ends_the_capturer_without_it() {
     let Some(folder) = folder() else { return };
     for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
-        // A FIFO that nobody reads yet holds the capturer up before it lets the command go.
-        let fifo = folder.path().join("fifo");
-        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // A full pipe holds the capturer up before it lets the command go.
+        let (mut reader, mut full) = std::io::pipe().unwrap();
+        full.write_all(&[0; PIPE]).unwrap();
         let mut capturer = Command::new(AGENTSIGHT)
             .current_dir(&folder)
-            .args(["capture", "-o", "fifo", "--", "touch", "started"])
+            .args(["capture", "-o", "-", "--", "touch", "started"])
+            .stdout(full)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -79,14 +85,25 @@ fn a_signal_before_the_command_was_let_go_ends_the_capturer_without_it() {
             std::thread::yield_now();
         }
         kill(signal, capturer.id());
-        let _reader = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
         assert_eq!(capturer.wait().unwrap().code(), Some(status));
         let said = std::io::read_to_string(capturer.stderr.take().unwrap()).unwrap();
         assert!(said.contains("nothing was started"), "{said}");
         assert!(!folder.path().join("started").exists());
-        // Nor is what it would have gone to taken away.
-        std::fs::remove_file(&fifo).unwrap();
     }
+}
+
+#[test]
+fn a_capturer_that_waits_for_the_reader_of_a_fifo_can_be_ended() {
+    let Some(folder) = folder() else { return };
+    assert!(Command::new("mkfifo").current_dir(&folder).arg("fifo").status().unwrap().success());
+    let args = ["capture", "-o", "fifo", "--", "true"];
+    let mut capturer = Command::new(AGENTSIGHT).current_dir(&folder).args(args).spawn().unwrap();
+    while !std::fs::read_to_string(format!("/proc/{}/stat", capturer.id())).unwrap().contains(") S ") {
+        std::thread::yield_now();
+    }
+    kill("-INT", capturer.id());
+    assert_eq!(capturer.wait().unwrap().signal(), Some(2));
 }
 
 #[test]
