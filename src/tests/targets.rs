@@ -6,6 +6,7 @@ mod support;
 
 use serde_json::json;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use support::{AGENTSIGHT, agentsight, end, folder, python, query, recorder};
 use tempfile::TempDir;
@@ -14,19 +15,22 @@ use tempfile::TempDir;
 fn processes_that_appear_while_the_capturer_starts_are_recorded_each_once() {
     let Some(folder) = folder() else { return };
     let named = folder.path().join("named-agent");
-    std::fs::copy("/bin/cat", &named).unwrap();
+    std::fs::copy("/bin/sh", &named).unwrap();
     for option in [&["--comm", "named-agent"][..], &["--all"]] {
         let run = folder.path().join("run.asc");
         let args = [&["capture", "-q", "-f", "-o", "run.asc"], option].concat();
         let _ = std::fs::remove_file(&run);
         let recorder = Command::new(AGENTSIGHT).current_dir(&folder).args(args).spawn().unwrap();
+        // All wait for its end.
+        let (wait, go) = std::io::pipe().unwrap();
         let mut started: Vec<Child> = Vec::new();
         while !run.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-            started.push(Command::new(&named).stdin(Stdio::piped()).spawn().unwrap());
+            started
+                .push(Command::new(&named).args(["-c", "read word"]).stdin(wait.try_clone().unwrap()).spawn().unwrap());
         }
         let pids: Vec<String> = started.iter().map(|child| child.id().to_string()).collect();
+        drop(go);
         for mut child in started {
-            drop(child.stdin.take());
             child.wait().unwrap();
         }
         end(recorder);
@@ -47,23 +51,24 @@ fn a_program_that_is_started_by_a_link_is_found_by_the_name_of_its_file_and_by_t
     let Some(folder) = folder() else { return };
     let copies = ["exe311", "an-executable-with-a-long-name", "an-executable-with-another-name"];
     for copy in copies {
-        std::fs::copy("/bin/cat", folder.path().join(copy)).unwrap();
+        std::fs::copy("/bin/sh", folder.path().join(copy)).unwrap();
     }
+    let wait = |program: &Path| Command::new(program).args(["-c", "read word"]).stdin(Stdio::piped()).spawn().unwrap();
     // What a link is called is what the kernel calls the process.
     let run = |link: &str, file: &str| {
         let link = folder.path().join(link);
         std::os::unix::fs::symlink(folder.path().join(file), &link).unwrap();
-        Command::new(link).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+        wait(&link)
     };
     let mut running = vec![run("present", copies[0]), run("present-long", copies[1])];
     let updated = folder.path().join("updated");
-    std::fs::copy("/bin/cat", &updated).unwrap();
-    running.push(Command::new(&updated).stdin(Stdio::piped()).spawn().unwrap());
+    std::fs::copy("/bin/sh", &updated).unwrap();
+    running.push(wait(&updated));
     std::fs::remove_file(&updated).unwrap();
     let names = ["--comm", copies[0], "--comm", copies[1], "--comm", "updated"];
     let recorder = recorder(&folder, &names);
     running.extend([run("future", copies[0]), run("future-long", copies[1])]);
-    let mut others = [run("another", copies[2]), run("another-cat", "/bin/cat")];
+    let mut others = [run("another", copies[2]), run("another-sh", "/bin/sh")];
     let mut expected: Vec<u32> = running.iter().map(Child::id).collect();
     expected.sort_unstable();
     for child in running.iter_mut().chain(&mut others) {
