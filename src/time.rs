@@ -27,6 +27,7 @@ pub fn point(text: &str, start_ns: i64) -> Result<i64, String> {
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A time like `30s`, `1m30s`, `500ms`, or a number of seconds; not none at all.
+#[cfg(any(test, all(feature = "capture", target_os = "linux")))]
 pub fn duration(text: &str) -> Result<Duration, String> {
     match length(text)? {
         Duration::ZERO => Err(format!("`{text}` is no time at all: write it like 30s, 5m or 1h30m")),
