@@ -89,7 +89,7 @@ listener ="#;
 fn sides(folder: &TempDir) -> Vec<serde_json::Value> {
     let sql =
         "SELECT role, plaintext_seen AS seen, plaintext_sent AS sent, plaintext_received AS received FROM connections
-        WHERE transport = 'tcp' OR transport IS NULL ORDER BY conn_id";
+        WHERE transport = 'tcp' OR transport IS NULL ORDER BY role, conn_id";
     query(folder, sql)
 }
 
