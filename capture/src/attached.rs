@@ -9,12 +9,12 @@
 //! programs any more at once, but to look for it in those that run takes the kernel 10 to 20 ms, in which it would not even begin
 //! with the next probe: each is taken off by a thread of its own.
 
+use crate::regular;
 use crate::session::Event;
 use libbpf_rs::Link;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -98,7 +98,7 @@ impl Attached {
     /// # Errors
     /// When the file cannot be looked at.
     pub(crate) fn watch(&self, file: File) -> std::io::Result<Watched> {
-        let opened = path_of(&file);
+        let opened = regular::path_of(&file);
         let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE;
         let watch = self.inotify.as_ref().and_then(|inotify| inotify.add_watch(&opened, written).ok());
         let stamp = Stamp::of(&file.metadata()?);
@@ -158,9 +158,4 @@ fn hurry() {
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameters live through the call, which concerns this thread alone.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
-}
-
-/// The file itself: its name may mean another one by now, and a process that has ended has no /proc/PID/exe.
-pub(crate) fn path_of(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -1,6 +1,6 @@
 //! Attaches probes to binaries: to each file once, whatever names and processes it has.
 
-use crate::attached::{self, Attached, FileId, Stamp};
+use crate::attached::{Attached, FileId, Stamp};
 use crate::kernel::{Attach, Kernel};
 use crate::procfs;
 use crate::regular;
@@ -73,7 +73,7 @@ impl Prober {
             self.seen.remove(&id);
             return None;
         }
-        match attach(kernel, &attached::path_of(&watched.file), &sites) {
+        match attach(kernel, &regular::path_of(&watched.file), &sites) {
             Ok(links) => {
                 if !self.attached.keep(id, name, watched, links) {
                     self.seen.remove(&id);

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens a regular file to read it.
 ///
@@ -15,13 +15,18 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     let place = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
     let kind = place.metadata()?.file_type();
     let what = match kind {
-        _ if kind.is_file() => return File::open(format!("/proc/self/fd/{}", place.as_raw_fd())),
+        _ if kind.is_file() => return File::open(path_of(&place)),
         _ if kind.is_dir() => "a folder",
         _ if kind.is_fifo() => "a pipe",
         _ if kind.is_socket() => "a socket",
         _ => "a device",
     };
     Err(Error::new(ErrorKind::InvalidInput, format!("it is {what}")))
+}
+
+/// The file itself: its name may mean another one by now, and a process that has ended has no /proc/PID/exe.
+pub(crate) fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 #[cfg(test)]

@@ -94,6 +94,15 @@ static __always_inline void emit_opened(struct file *file, u64 id, s64 fd, u32 f
 	emit_file(scratch, scratch->file.path_len, 0);
 }
 
+/* What is known of a regular file that is open. Another file may have had its address: then nothing is. */
+static __always_inline struct open_file *open_file_of(struct file *file)
+{
+	u64 key = (u64)file;
+	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+
+	return open && open->inode == READ(file, f_inode, i_ino) ? open : NULL;
+}
+
 static __always_inline struct open_file *add_open_file(struct file *file, u64 inode)
 {
 	u64 key = (u64)file;
@@ -115,11 +124,10 @@ static __always_inline void opened(struct file *file, s64 fd, u32 flags, u32 mod
 /* Bytes went through a regular file. One that was open before recording is told of at its first use. */
 static __always_inline void file_io(struct file *file, u32 fd, u16 direction, u64 len)
 {
-	u64 key = (u64)file, inode = READ(file, f_inode, i_ino);
-	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+	struct open_file *open = open_file_of(file);
 
-	if (!open || open->inode != inode) {
-		open = add_open_file(file, inode);
+	if (!open) {
+		open = add_open_file(file, READ(file, f_inode, i_ino));
 		if (!open) {
 			count_drop(ASC_SOURCE_FILE, ASC_TABLE_FULL, len);
 			return;
@@ -132,8 +140,7 @@ static __always_inline void file_io(struct file *file, u32 fd, u16 direction, u6
 /* How many mappings hold on to a file, about. */
 static __always_inline u64 mappings(struct file *file)
 {
-	u64 key = (u64)file;
-	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+	struct open_file *open = open_file_of(file);
 
 	return open ? open->mapped : 0;
 }
@@ -142,11 +149,10 @@ static __always_inline u64 mappings(struct file *file)
 static __always_inline void file_closed(struct file *file, u32 fd)
 {
 	u64 key = (u64)file;
-	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+	struct open_file *open = open_file_of(file);
 	struct file_scratch *scratch;
 
-	/* Another file may have had its address. */
-	if (!open || open->inode != READ(file, f_inode, i_ino))
+	if (!open)
 		return;
 	scratch = new_file_record(ASC_CLOSE, fd);
 	if (!scratch)
@@ -316,8 +322,7 @@ int on_file(struct syscall_exit *ctx)
 
 static __always_inline void note_mapped(struct file *file)
 {
-	u64 key = (u64)file;
-	struct open_file *open = bpf_map_lookup_elem(&open_files, &key);
+	struct open_file *open = open_file_of(file);
 
 	if (open)
 		__sync_fetch_and_add(&open->mapped, 1);
