@@ -6,9 +6,8 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-use support::{AGENTSIGHT, TALK, certificate, folder, kill, python, query, record, record_command, sent};
+use std::io::Write;
+use support::{TALK, certificate, folder, kill, piped, python, query, record, record_command, sent};
 
 #[test]
 fn two_processes_that_had_one_pid_are_two() {
@@ -108,20 +107,11 @@ fn a_capturer_that_is_stopped_costs_the_program_nothing_and_what_is_lost_is_told
 print("running", flush=True); sys.stdin.readline()
 print(sum(len(talk(bytes(1_000_000))) for i in range(30)), flush=True); sys.stdin.readline()"#;
     std::fs::write(folder.path().join("program.py"), format!("{TALK}\n{program}")).unwrap();
-    let mut capturer = Command::new(AGENTSIGHT)
-        .current_dir(&folder)
-        .args(["capture", "-o", "run.asc", "--ring", "1M", "--", &python(), "program.py"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(capturer.stdout.take().unwrap()).lines();
-    let mut stdin = capturer.stdin.take().unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "running");
+    let (mut capturer, mut stdin, mut lines) = piped(&folder, &["--ring", "1M"], &[&python(), "program.py"]);
+    assert_eq!(lines.next().unwrap(), "running");
     kill("-STOP", capturer.id());
     stdin.write_all(b"go\n").unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "30000000");
+    assert_eq!(lines.next().unwrap(), "30000000");
     kill("-CONT", capturer.id());
     stdin.write_all(b"end\n").unwrap();
     assert!(capturer.wait().unwrap().success());
@@ -148,15 +138,7 @@ fn policies(pid: u32) -> Vec<i32> {
 #[test]
 fn what_compresses_and_writes_stands_behind_other_programs_while_it_keeps_up() {
     let Some(folder) = folder() else { return };
-    let mut capturer = Command::new(AGENTSIGHT)
-        .current_dir(&folder)
-        .args(["capture", "-o", "run.asc", "--", "cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let stdin = capturer.stdin.take().unwrap();
+    let (mut capturer, stdin, _lines) = piped(&folder, &[], &["cat"]);
     const SCHED_IDLE: i32 = 5;
     // One thread does, and what drains the ring and attaches probes does not.
     while policies(capturer.id()).iter().filter(|policy| **policy == SCHED_IDLE).count() != 1 {

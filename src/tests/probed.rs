@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use support::{
-    AGENTSIGHT, TALK, TALK_LONG, certificate, copy_libssl, folder, kill, last_said, python, query, record_command,
-    recorder,
+    TALK, TALK_LONG, certificate, copy_libssl, folder, kill, last_said, piped, python, query, record_command, recorder,
 };
 use tempfile::TempDir;
 
@@ -96,18 +95,10 @@ fn a_program_that_is_written_over_in_place_runs_as_it_is() {
 #[test]
 fn a_program_that_is_not_recorded_and_written_over_in_place_runs_as_it_is() {
     let Some(folder) = with_programs() else { return };
-    let mut capturer = Command::new(AGENTSIGHT)
-        .current_dir(&folder)
-        .args(["capture", "-o", "run.asc", "--", "sh", "-c", "./tls; echo seen; read end"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(capturer.stdout.take().unwrap()).lines();
-    assert_eq!([lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()], ["7", "seen"]);
+    let (mut capturer, stdin, mut lines) = piped(&folder, &[], &["sh", "-c", "./tls; echo seen; read end"]);
+    assert_eq!(lines.by_ref().take(2).collect::<Vec<_>>(), ["7", "seen"]);
     let unrecorded = Command::new("sh").current_dir(&folder).args(["-c", "cat sum >tls; ./tls"]).output().unwrap();
-    drop(capturer.stdin.take());
+    drop(stdin);
     assert!(capturer.wait().unwrap().code().is_some());
     assert_eq!(String::from_utf8_lossy(&unrecorded.stdout), "2000\n", "{}", unrecorded.status);
     assert_eq!(query(&folder, "SELECT count(*) AS n FROM tls_data"), [json!({"n": 2})]);
@@ -154,20 +145,11 @@ for i in range(5000): os.close(os.open("cert.pem", os.O_RDONLY))
 load()
 print("full", flush=True); input(); load()"#;
     std::fs::write(folder.path().join("first.py"), format!("{TALK}\n{program}")).unwrap();
-    let mut capturer = Command::new(AGENTSIGHT)
-        .current_dir(&folder)
-        .args(["capture", "-o", "run.asc", "--ring", "64k", "--", &python(), "first.py"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(capturer.stdout.take().unwrap()).lines();
-    let mut stdin = capturer.stdin.take().unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "running");
+    let (mut capturer, mut stdin, mut lines) = piped(&folder, &["--ring", "64k"], &[&python(), "first.py"]);
+    assert_eq!(lines.next().unwrap(), "running");
     kill("-STOP", capturer.id());
     stdin.write_all(b"go\n").unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "full");
+    assert_eq!(lines.next().unwrap(), "full");
     kill("-CONT", capturer.id());
     stdin.write_all(b"go\n").unwrap();
     assert!(capturer.wait().unwrap().success());

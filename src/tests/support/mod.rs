@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::BufRead;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use tempfile::TempDir;
 
 pub const AGENTSIGHT: &str = env!("CARGO_BIN_EXE_agentsight");
@@ -66,6 +66,26 @@ pub fn recorder(folder: &TempDir, options: &[&str]) -> Child {
 pub fn end(mut recorder: Child) {
     kill("-TERM", recorder.id());
     recorder.wait().unwrap();
+}
+
+/// Starts to record a command into `run.asc`. Returns the capturer, the command's standard input, and the lines that it prints.
+pub fn piped(
+    folder: &TempDir,
+    options: &[&str],
+    command: &[&str],
+) -> (Child, ChildStdin, impl Iterator<Item = String> + use<>) {
+    let args = [&["capture", "-o", "run.asc"], options, &["--"], command].concat();
+    let mut capturer = Command::new(AGENTSIGHT)
+        .current_dir(folder)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdin = capturer.stdin.take().unwrap();
+    let lines = std::io::BufReader::new(capturer.stdout.take().unwrap()).lines().map(Result::unwrap);
+    (capturer, stdin, lines)
 }
 
 /// The rows of a query on `run.asc`, which may be lossy.
