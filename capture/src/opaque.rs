@@ -1,13 +1,10 @@
 //! Programs whose TLS could not be looked into: nobody may take their silence for proof that they said nothing.
 
+use agentsight_formats::record::socket_content::MOST_AFTER_HELLO;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// A client sends no more than this after its hello if it says nothing: the end of the handshake and of the connection (RFC 8446,
-/// 4.4 and 6.1; RFC 5246, 7.4.7 and 7.4.9).
-const HANDSHAKE: u64 = 160;
 
 /// Byte of a client's first record that says so: the type of the handshake message (RFC 8446, 4).
 const MESSAGE_TYPE: usize = 5;
@@ -60,7 +57,8 @@ impl Opaque {
     /// A socket was closed after so many bytes, sent and received.
     pub(crate) fn closed(&mut self, socket: u64, bytes: [u64; 2]) {
         let Some(Socket { tgid, client, bound }) = self.sockets.remove(&socket) else { return };
-        let spoke = client.is_none_or(|(direction, hello)| bytes[usize::from(direction & 1)] > hello + HANDSHAKE);
+        let spoke =
+            client.is_none_or(|(direction, hello)| bytes[usize::from(direction & 1)] > hello + MOST_AFTER_HELLO);
         if spoke && !bound {
             self.processes.entry(tgid).or_default().closed += 1;
         }

@@ -12,7 +12,7 @@ use crate::processes::{signed, text};
 use crate::signals::Ends;
 use crate::table::Timestamp;
 use crate::{errno, tables};
-use agentsight_formats::record::{self, CAPTURER_CPU, family, ip_address, library, socket_op};
+use agentsight_formats::record::{self, CAPTURER_CPU, family, ip_address, library, socket_content, socket_op};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -29,10 +29,6 @@ const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
 /// for others, what comes once more has bytes missing before it.
 const MAX_CARRIERS: usize = 8;
 const MAX_RAWS: usize = 64;
-
-/// A client sends no more than this after its hello if it says nothing: the end of the handshake and of the connection (RFC 8446,
-/// 4.4 and 6.1; RFC 5246, 7.4.7 and 7.4.9).
-const HANDSHAKE: u64 = 160;
 
 /// Bytes of memory that a connection takes besides itself and its names, and each of its raw ids and processes, about.
 const OVERHEAD: usize = 512;
@@ -417,7 +413,7 @@ impl Connection {
     /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
     /// Whether the client said nothing after its hello but what ends a handshake, and a connection.
     pub fn is_handshake_only(&self) -> bool {
-        let little = |(side, hello): (usize, u64)| self.socket_bytes[side] <= hello + HANDSHAKE;
+        let little = |(side, hello): (usize, u64)| self.socket_bytes[side] <= hello + socket_content::MOST_AFTER_HELLO;
         self.row.tls_seen && !self.row.plaintext_seen && self.summed && self.client_hello.is_some_and(little)
     }
 
