@@ -141,11 +141,11 @@ fn a_library_that_the_capturer_could_not_be_told_of_is_probed_when_it_is_loaded_
 import subprocess
 def load(): subprocess.run([sys.executable, "program.py", "again"], env={"LD_LIBRARY_PATH": "lib"}, check=True)
 print("running", flush=True); input()
-for i in range(5000): os.close(os.open("cert.pem", os.O_RDONLY))
+for i in range(20000): os.close(os.open("cert.pem", os.O_RDONLY))
 load()
 print("full", flush=True); input(); load()"#;
     std::fs::write(folder.path().join("first.py"), format!("{TALK}\n{program}")).unwrap();
-    let (mut capturer, mut stdin, mut lines) = piped(&folder, &["--ring", "64k"], &[&python(), "first.py"]);
+    let (mut capturer, mut stdin, mut lines) = piped(&folder, &["--ring", "1M"], &[&python(), "first.py"]);
     assert_eq!(lines.next().unwrap(), "running");
     kill("-STOP", capturer.id());
     stdin.write_all(b"go\n").unwrap();
