@@ -162,7 +162,9 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
             });
             return with_data(fixed, data);
         }
-        Body::TlsClose(close) => json!({"conn": close.conn_id.get()}),
+        Body::TlsClose(close) => {
+            json!({"conn": close.conn_id.get(), "sent": close.sent.get(), "received": close.received.get()})
+        }
         Body::TlsBind(bind) => json!({"conn": bind.conn_id.get(), "socket": bind.socket_id.get()}),
         Body::File { file, base, path, new_base, new_path } => {
             let op = file.op.get();

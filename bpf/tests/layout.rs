@@ -66,7 +66,7 @@ fn records_have_one_layout_in_c_and_rust() {
         library,
         reserved
     );
-    assert_layout!("asc_tls_close", TlsClose, header, conn_id);
+    assert_layout!("asc_tls_close", TlsClose, header, conn_id, sent, received);
     assert_layout!("asc_tls_bind", TlsBind, header, conn_id, socket_id);
     assert_layout!(
         "asc_file",

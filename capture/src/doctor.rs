@@ -1,6 +1,7 @@
 //! What this machine can do, feature by feature. Each is tried where that can be done without recording anybody, and what
 //! does not work comes with the way out.
 
+use crate::error::perf_way_out;
 use crate::kernel::{self, Attach, Kernel, Settings};
 use crate::prober::{self, Prober};
 use crate::{DEFAULT_RING, Stdio, libraries, preflight, privilege, procfs, tracepoints};
@@ -97,6 +98,9 @@ fn rights() -> Check {
     if !privilege::suffices(&held) {
         let way_out = "run it with sudo, or give the program file capabilities: scripts/setup --capabilities";
         return Check::fails("rights", format!("without {}", load.join(", ")), way_out);
+    }
+    if privilege::perf_takes_admin() && !held.contains(&privilege::ADMIN) {
+        return Check::fails("rights", "kernel.perf_event_paranoid is above 2", perf_way_out());
     }
     if !look.is_empty() {
         let way_out = "without them only processes of this user can be looked into: run it with sudo";

@@ -1,5 +1,6 @@
 //! What can go wrong before and while recording. Every message says what, where, and the way out.
 
+use crate::privilege;
 use std::io;
 use std::path::PathBuf;
 
@@ -85,7 +86,7 @@ pub enum Error {
     NoTracefs(#[source] io::Error),
     #[error("this kernel has no tracepoints of system calls: use one built with CONFIG_FTRACE_SYSCALLS")]
     NoTracepoints,
-    #[error("the tracepoint {name} cannot be used: {source}; {way_out}", way_out = files_or(source, "run it as root"))]
+    #[error("the tracepoint {name} cannot be used: {source}; {way_out}", way_out = files_or(source, perf_way_out()))]
     Tracepoint { name: &'static str, source: io::Error },
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
@@ -124,6 +125,14 @@ fn load_way_out(error: &libbpf_rs::Error) -> &'static str {
 }
 
 /// The way out where too many files are open, else another.
+pub(crate) fn perf_way_out() -> &'static str {
+    if privilege::perf_takes_admin() {
+        "here perf events take CAP_SYS_ADMIN: run it as root, or have root say sysctl kernel.perf_event_paranoid=2"
+    } else {
+        "run it as root"
+    }
+}
+
 fn files_or(error: &io::Error, other: &'static str) -> &'static str {
     if error.raw_os_error() == Some(libc::EMFILE) { RAISE_FILES } else { other }
 }

@@ -26,6 +26,13 @@ pub(crate) fn suffices(held: &CapsHashSet) -> bool {
     held.contains(&ADMIN) || LOAD.iter().all(|capability| held.contains(capability))
 }
 
+/// Whether the system leaves perf events, which tracepoints of system calls are attached by, to CAP_SYS_ADMIN
+/// (`kernel.perf_event_paranoid` above 2, as Debian and Ubuntu have it).
+pub(crate) fn perf_takes_admin() -> bool {
+    let level = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    level.trim().parse::<i32>().is_ok_and(|level| level > 2)
+}
+
 /// Whether the rights are those of the program's file (capabilities of the file, set-user-ID), and not of whoever started it.
 pub(crate) fn are_of_the_file() -> bool {
     // SAFETY: reads a number of the auxiliary vector.

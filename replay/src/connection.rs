@@ -341,6 +341,36 @@ impl Connection {
         done.extend(carrier.finished(exchanges));
     }
 
+    /// So many bytes went through a raw id in all: what lacks at the end of its streams is missing.
+    pub fn reach(
+        &mut self,
+        raw_id: u64,
+        totals: [u64; 2],
+        ts: Timestamp,
+        context: &mut Context<'_>,
+        done: &mut Vec<Finished>,
+    ) {
+        let Some(raw) = self.raws.get_mut(&raw_id) else { return };
+        let mut carrier = self.carriers.iter_mut().find(|carrier| carrier.of == raw.of);
+        // Of what only began as HTTP does, the rest was never to be recorded.
+        if raw.of == Carrying::Plain && !carrier.as_ref().is_some_and(|carrier| carrier.http.is_certain()) {
+            return;
+        }
+        let missing = [0, 1].map(|side| totals[side].saturating_sub(raw.next[side]));
+        let mut exchanges = Vec::new();
+        for (side, missing) in missing.into_iter().enumerate().filter(|(_, missing)| *missing > 0) {
+            raw.next[side] = totals[side];
+            self.plaintext[side] = self.plaintext[side].saturating_add(missing);
+            self.row.gap_bytes = self.row.gap_bytes.saturating_add(signed(missing));
+            if let Some(carrier) = &mut carrier {
+                carrier.http.gap(side, ts, missing, context, &mut exchanges);
+            }
+        }
+        if let Some(carrier) = carrier {
+            done.extend(carrier.finished(exchanges));
+        }
+    }
+
     /// A raw id that was there when a segment started. Of one that is not known, everything before is missing.
     pub fn snapshot(&mut self, connection: &record::Connection, tgid: u32) {
         let raw_id = connection.conn_id.get();
@@ -383,15 +413,10 @@ impl Connection {
         self.finish(|carrier| !matches!(carrier.of, Carrying::Object(_)), (ts, End::Closed), context, done);
     }
 
-    /// The memory of a process is gone: it has exited, or (`exited` is false) become another program, which has its sockets.
-    pub fn finish_process(
-        &mut self,
-        tgid: u32,
-        (ts, exited): (Timestamp, bool),
-        context: &mut Context<'_>,
-        done: &mut Vec<Finished>,
-    ) {
-        let gone = |of: Carrying, owner: u32| owner == tgid && (exited || of != Carrying::Plain);
+    /// The memory of a process is gone: it has exited, or become another program. Its sockets may go on, in that or in others:
+    /// one reads a request, and another answers.
+    pub fn finish_process(&mut self, tgid: u32, ts: Timestamp, context: &mut Context<'_>, done: &mut Vec<Finished>) {
+        let gone = |of: Carrying, owner: u32| owner == tgid && of != Carrying::Plain;
         self.finish(|carrier| gone(carrier.of, carrier.tgid), (ts, End::Closed), context, done);
         self.raws.retain(|_, raw| !gone(raw.of, raw.tgid));
     }

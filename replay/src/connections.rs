@@ -115,7 +115,9 @@ impl Connections {
         // What ends the TLS comes close to what ends the socket, and may be lost: nothing waits for it then.
         let near = (Timestamp(ts.0.saturating_sub(SECOND)), Timestamp(ts.0.saturating_add(SECOND)));
         let all = self.holes.meet(near);
+        let totals = [socket.sent.get(), socket.received.get()];
         self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
+            connection.reach(key, totals, ts, context, done);
             if all {
                 connection.finish_all(ts, End::Closed, context, done)
             } else {
@@ -214,10 +216,20 @@ impl Connections {
     }
 
     /// An object of a TLS library was freed.
-    pub fn close_tls(&mut self, raw_id: u64, ts: Timestamp, ahead: &Ahead, wanted: &Wanted, output: &mut Output<'_>) {
+    pub fn close_tls(
+        &mut self,
+        close: &record::TlsClose,
+        ts: Timestamp,
+        ahead: &Ahead,
+        wanted: &Wanted,
+        output: &mut Output<'_>,
+    ) {
+        let raw_id = close.conn_id.get();
         let key = ahead.socket_of(raw_id);
         let Some(mut connection) = self.open.remove(&key) else { return };
+        let totals = [close.sent.get(), close.received.get()];
         self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
+            connection.reach(raw_id, totals, ts, context, done);
             connection.finish_object(raw_id, ts, context, done)
         });
         if connection.has_socket && connection.row.closed_at.is_none() {
@@ -237,7 +249,7 @@ impl Connections {
             let Some(mut connection) = self.open.remove(&key) else { continue };
             connection.active.retain(|active| *active != tgid);
             self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
-                connection.finish_process(tgid, (ts, exited), context, done)
+                connection.finish_process(tgid, ts, context, done)
             });
             let owned = connection.processes.first() == Some(&tgid) && connection.row.closed_at.is_none();
             if owned && !connection.has_socket {

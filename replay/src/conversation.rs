@@ -26,6 +26,11 @@ impl Conversation {
         self.http2.as_ref().is_some_and(|http2| http2.is_certain())
     }
 
+    /// Whether it is known to be HTTP, or what HTTP was upgraded to.
+    pub fn is_certain(&self) -> bool {
+        self.websocket.is_some() || self.is_http2() || self.http1.is_certain()
+    }
+
     /// Takes bytes of a direction; exchanges that are complete are appended to `done`.
     pub fn push(
         &mut self,

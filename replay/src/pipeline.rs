@@ -304,7 +304,7 @@ impl<'s> Pipeline<'s> {
         match body {
             Body::TlsData { tls, data } => return self.plaintext((header, tls, data), by),
             Body::TlsClose(close) => {
-                self.connections.close_tls(close.conn_id.get(), by.1, &self.ahead, wanted, output);
+                self.connections.close_tls(&close, by.1, &self.ahead, wanted, output);
             }
             Body::Connection(connection) => {
                 let opened = self.clock.at(connection.opened.get());

@@ -3,7 +3,7 @@
 mod common;
 
 use agentsight_formats::record::direction::{RECEIVED, SENT};
-use agentsight_formats::record::{Socket, family, kind, records, socket_op};
+use agentsight_formats::record::{Socket, family, kind, library, records, socket_op};
 use common::run::{AGENT, Run, VERSION};
 use common::*;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn answered() -> (Run, usize) {
 
 #[test]
 fn without_an_answer_an_exchange_had_none_only_if_nothing_was_lost() {
-    let (mut run, lost) = answered();
+    let (run, lost) = answered();
     let state = |all: &[Vec<u8>]| {
         let seen = rows(all);
         let row = seen.table("http")[0];
@@ -82,8 +82,50 @@ fn without_an_answer_an_exchange_had_none_only_if_nothing_was_lost() {
     };
     let none = |state: &str| (state.to_owned(), "no_response".to_owned());
     assert_eq!(state(&without(run.script.records.clone(), lost)), none("gap"));
-    run.script.records.remove(lost);
+    let mut run = Run::new();
+    run.script.say(1, SENT, &request("/v1/messages", VERSION, r#"{"model":"x","messages":[]}"#));
+    run.script.close(1);
     assert_eq!(state(&run.script.records), none("complete"));
+}
+
+/// The end of a connection says how much went through it: over TLS the object's, else the socket's.
+#[test]
+fn what_is_lost_at_the_end_of_a_stream_is_told_by_its_end() {
+    let answer = response("", b"{}");
+    let (head, body) = answer.split_at(answer.len() - 2);
+    for library in [library::OPENSSL, library::PLAIN] {
+        let mut run = Run::new();
+        run.script.library = library;
+        run.script.say(1, SENT, &request("/v1/messages", VERSION, r#"{"model":"x","messages":[]}"#));
+        run.script.say(1, RECEIVED, head);
+        run.script.say(1, RECEIVED, body);
+        let lost = last(&run);
+        if library == library::PLAIN {
+            let offsets = [SENT, RECEIVED].map(|direction| run.script.offsets[&(1, direction)].into());
+            let [sent, received] = offsets;
+            let header = header(kind::SOCKET, run.script.time + 1, AGENT);
+            let close = Socket {
+                header,
+                socket_id: 1.into(),
+                op: socket_op::CLOSE.into(),
+                family: family::INET.into(),
+                sent,
+                received,
+                ..Socket::new_zeroed()
+            };
+            run.script.records.push(bytes(&close, &[]));
+        } else {
+            run.script.close(1);
+        }
+        let whole = rows(&run.script.records);
+        assert_eq!(whole.table("connections")[0]["gap_bytes"], "0");
+        assert_eq!(whole.table("http")[0]["body_state"], "complete");
+        run.script.records.remove(lost);
+        let seen = rows(&run.script.records);
+        assert_eq!(seen.table("connections")[0]["gap_bytes"], "2");
+        assert_eq!(seen.table("connections")[0]["plaintext_received"], answer.len().to_string());
+        assert_eq!(seen.table("http")[0]["body_state"], "gap");
+    }
 }
 
 #[test]

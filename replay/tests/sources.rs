@@ -7,7 +7,7 @@ use agentsight_formats::record::{
     TlsClose, direction, family, file_op, kind, library, metric, socket_content, socket_op, stdio_type,
 };
 use common::*;
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// Records in order of time, each a nanosecond after the one before, of process 10 unless said otherwise.
 #[derive(Default)]
@@ -156,7 +156,10 @@ fn a_socket_that_is_found_late_is_that_of_the_first_bytes_too() {
     log.bind(6, 5);
     log.socket(5, socket_op::CLOSE, |_| {});
     let header = log.header(kind::TLS_CLOSE);
-    log.push(&TlsClose { header, conn_id: 6.into() }, &[]);
+    // As older capturers wrote it: of how much went through it, nothing is known.
+    let close = TlsClose { header, conn_id: 6.into(), sent: 9.into(), received: 9.into() };
+    let before: [u8; size_of::<Header>() + size_of::<u64>()] = close.as_bytes()[..40].try_into().unwrap();
+    log.push(&before, &[]);
     let seen = log.rows();
     let connections = seen.table("connections");
     assert_eq!(connections.len(), 1);

@@ -15,9 +15,12 @@ fn folder_with_capable_program() -> Option<TempDir> {
     let folder = folder()?;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     std::fs::copy(AGENTSIGHT, folder.path().join("capable")).unwrap();
-    // CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, permitted and effective (struct vfs_cap_data).
+    // As scripts/setup gives them: CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, and where it takes that as well,
+    // CAP_SYS_ADMIN; permitted and effective (struct vfs_cap_data).
     let give = "import os, struct
 have = 1 << 39 | 1 << 38 | 1 << 19 | 1 << 2
+kernel = [int(number) for number in os.uname().release.split('.')[:2]]
+if kernel < [6, 6] or int(open('/proc/sys/kernel/perf_event_paranoid').read()) > 2: have |= 1 << 21
 os.setxattr('capable', 'security.capability', struct.pack('<5I', 0x02000001, have & 0xffffffff, 0, have >> 32, 0))";
     assert!(Command::new("python3").args(["-c", give]).current_dir(&folder).status().unwrap().success());
     Some(folder)

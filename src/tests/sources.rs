@@ -77,35 +77,6 @@ assert os.read(fd, 4) == b"0123"; os.close(fd)"#;
     assert_eq!((&rows[1]["op"], &rows[1]["proc_id"], &rows[1]["bytes_read"]), (&json!("close"), &json!(1), &json!(4)));
 }
 
-#[test]
-fn standard_streams_name_the_process_at_the_other_end() {
-    let Some(folder) = folder() else { return };
-    record(&folder, &[], "printf 'one two' | tr a-z A-Z | cat >/dev/null");
-    let sql = "SELECT s.fd, direction, text(data) AS said, e.args[1] AS program, p.args[1] AS peer FROM stdio s
-        LEFT JOIN execs e ON s.proc_id = e.proc_id LEFT JOIN execs p ON s.peer_proc_id = p.proc_id
-        WHERE e.args[1] = 'tr' ORDER BY seq";
-    let expected = [
-        // Its writer is the shell's own printf, in a process that executed nothing.
-        json!({"fd": 0, "direction": "received", "said": "one two", "program": "tr", "peer": null}),
-        json!({"fd": 1, "direction": "sent", "said": "ONE TWO", "program": "tr", "peer": "cat"}),
-    ];
-    assert_eq!(query(&folder, sql), expected);
-}
-
-#[test]
-fn standard_streams_are_all_those_of_mcp_or_none() {
-    let Some(folder) = folder() else { return };
-    let script = r#"printf '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n' | cat | cat >/dev/null; printf words | cat >/dev/null"#;
-    let said = |which: &str| -> Vec<String> {
-        record(&folder, &["--stdio", which], script);
-        let rows = query(&folder, "SELECT DISTINCT left(text(data), 5) AS said FROM stdio WHERE len > 0 ORDER BY 1");
-        rows.into_iter().map(|row| row["said"].as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(said("all"), ["words", "{\"jso"]);
-    assert_eq!(said("mcp"), ["{\"jso"]);
-    assert_eq!(said("off"), [""; 0]);
-}
-
 /// A name server, and one who asks it: for one name over UDP, for another over TCP, where the answer comes in pieces.
 const NAMES: &str = r#"
 import socket, struct, threading

@@ -57,6 +57,17 @@ const volatile u64 max_payload = 0;
 #define LOOP 64
 #define NS_PER_S 1000000000ull
 
+/*
+ * Reads a string of user memory. Returns its length, without the NUL, or less than 0. (Where the kernel was asked for an empty
+ * one, an older one says 0 and a newer one 1.)
+ */
+static __always_inline long read_user_text(void *to, const u32 room, const void *from)
+{
+	long got = bpf_probe_read_user_str(to, room, from);
+
+	return got > 0 ? got - 1 : got;
+}
+
 /* Which sources are wanted. */
 const volatile bool want_file = true;
 const volatile bool want_net = true;

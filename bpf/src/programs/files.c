@@ -201,11 +201,11 @@ static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s3
 	struct task_struct *task = UNTRUSTED(bpf_get_current_task_btf());
 	u32 zero = 0, len;
 	struct paths *walk = bpf_map_lookup_elem(&paths, &zero);
-	long got = bpf_probe_read_user_str(scratch->name, sizeof(scratch->name), (void *)name);
+	long got = read_user_text(scratch->name, sizeof(scratch->name), (void *)name);
 
 	*base_len = 0;
 	*path_len = 0;
-	if (got <= 0 || !walk) {
+	if (got < 0 || !walk) {
 		*fault = true;
 		return at;
 	}
@@ -225,7 +225,7 @@ static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s3
 			at += *base_len;
 		}
 	}
-	len = got - 1;
+	len = got;
 	*path_len = append(scratch->data, at, FILE_LIMIT, scratch->name, len & (PATH_LEN - 1));
 	return at + *path_len;
 }
@@ -305,11 +305,11 @@ int on_file(struct syscall_exit *ctx)
 	}
 	if (op == ASC_SYMLINK) {
 		/* What a link says is text, and relative to the link. */
-		long got = bpf_probe_read_user_str(scratch->data, PATH_LEN, (void *)path);
+		long got = read_user_text(scratch->data, PATH_LEN, (void *)path);
 
-		at = got > 0 ? (got - 1) & (PATH_LEN - 1) : 0;
+		at = got > 0 ? got & (PATH_LEN - 1) : 0;
 		scratch->file.path_len = at;
-		fault = got <= 0;
+		fault = got < 0;
 	} else {
 		at = append_named(scratch, 0, folder, path, &scratch->file.base_len, &scratch->file.path_len, &fault);
 	}

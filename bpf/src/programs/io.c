@@ -53,6 +53,20 @@ static __always_inline u64 peer_inode(struct file *file)
 	return peer ? READ(peer, sk_socket, file, f_inode, i_ino) : 0;
 }
 
+/* A server that inetd starts talks through a socket, and so does a shell that somebody has called back with. */
+static __always_inline void socket_stdio(struct file *file, struct target *target, const struct io *io, int content)
+{
+	u16 family;
+
+	if (io->fd > 2)
+		return;
+	family = READ(sock_of(file), __sk_common.skc_family);
+	if (family == AF_UNIX)
+		stdio_io(target, io, ASC_LOCAL_SOCKET, READ(file, f_inode, i_ino), peer_inode(file));
+	else if ((family == AF_INET || family == AF_INET6) && (content == CONTENT_UNKNOWN || content == CONTENT_OTHER))
+		stdio_io(target, io, ASC_NETWORK_SOCKET, READ(file, f_inode, i_ino), 0);
+}
+
 static __always_inline void transferred_by(struct file *file, struct target *target, const struct io *io)
 {
 	u32 type = type_of(file);
@@ -62,9 +76,7 @@ static __always_inline void transferred_by(struct file *file, struct target *tar
 		if (want_file)
 			file_io(file, io->fd, io->direction, io->len);
 	} else if (type == S_IFSOCK) {
-		socket_io((u64)file, target, io);
-		if (io->fd < 3 && READ(sock_of(file), __sk_common.skc_family) == AF_UNIX)
-			stdio_io(target, io, ASC_LOCAL_SOCKET, READ(file, f_inode, i_ino), peer_inode(file));
+		socket_stdio(file, target, io, socket_io((u64)file, target, io));
 	} else if (type == S_IFIFO) {
 		inode = READ(file, f_inode, i_ino);
 		if (want_stdio != ASC_STDIO_OFF)

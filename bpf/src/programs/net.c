@@ -131,10 +131,10 @@ static __always_inline void stream_io(struct socket_state *state, struct sock *s
 		tell_hello(state, io);
 	note_routine(target, state->id, io->direction);
 	if (io->direction == ASC_SENT) {
-		socket_sent(target, state->id, first_buffer(io), io->len);
+		socket_sent(target, state->id, io);
 	} else {
 		received_within(state->id, io->len);
-		socket_received(target, state->id, first_buffer(io), io->len);
+		socket_received(target, state->id, io);
 	}
 }
 
@@ -145,8 +145,8 @@ static __always_inline bool is_watched(u16 family)
 }
 
 /*
- * Bytes went through a socket. A global function: the verifier looks at it once, and not at every way through it for each of
- * several messages.
+ * Bytes went through a socket. Returns what goes over it: enum content. A global function: the verifier looks at it once, and
+ * not at every way through it for each of several messages.
  */
 __noinline int socket_io(u64 file_address, const struct target *target, const struct io *io)
 {
@@ -157,13 +157,13 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 	u64 offset;
 
 	if (!target || !io)
-		return 0;
+		return CONTENT_UNKNOWN;
 	sk = sock_of(file);
 	if (!sk || !is_watched(READ(sk, __sk_common.skc_family)))
-		return 0;
+		return CONTENT_UNKNOWN;
 	state = socket_state(file, sk, &is_new);
 	if (!state)
-		return 0;
+		return CONTENT_UNKNOWN;
 	if (is_new && want_net && state->family != AF_UNIX)
 		emit_socket(state, sk, ASC_SOCKET_USE, io->fd, 0, state->type == SOCK_DGRAM ? io->name : 0, 0);
 	offset = __sync_fetch_and_add(&state->bytes[io->direction & 1], io->len);
@@ -175,7 +175,7 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 		state->content = CONTENT_DNS;
 		emit_socket_data(state, io, ASC_CONTENT_DNS);
 	}
-	return 0;
+	return state->content;
 }
 
 /* Cookies of connect, accept, bind and listen are the operations of the records. */

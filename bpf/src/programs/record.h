@@ -81,7 +81,7 @@ enum asc_socket_op {
 
 enum asc_socket_content { ASC_CONTENT_DNS = 1, ASC_CONTENT_TLS_HELLO = 2 };
 enum asc_stdio_mode { ASC_STDIO_OFF = 0, ASC_STDIO_MCP = 1, ASC_STDIO_ALL = 2 };
-enum asc_stdio_type { ASC_PIPE = 1, ASC_LOCAL_SOCKET = 2, ASC_TERMINAL = 3 };
+enum asc_stdio_type { ASC_PIPE = 1, ASC_LOCAL_SOCKET = 2, ASC_TERMINAL = 3, ASC_NETWORK_SOCKET = 4 };
 
 struct asc_header {
 	u32 len;
@@ -161,6 +161,8 @@ struct asc_tls_data {
 struct asc_tls_close {
 	struct asc_header header;
 	u64 conn_id;
+	u64 sent;
+	u64 received;
 };
 
 struct asc_tls_bind {

@@ -106,12 +106,12 @@ static __always_inline void fill_addresses(struct asc_socket *record, struct soc
 /* The name of a local socket, which is a path, or an abstract one: that begins with NUL, and `len` says where it ends. */
 static __always_inline u32 append_name(void *to, const void *name, u32 len, bool user)
 {
-	long got = user ? bpf_probe_read_user_str(to, SUN_PATH_LEN, name) : bpf_probe_read_kernel_str(to, SUN_PATH_LEN, name);
+	long got = user ? read_user_text(to, SUN_PATH_LEN, name) : bpf_probe_read_kernel_str(to, SUN_PATH_LEN, name) - 1;
 
-	if (got > 1)
-		return got <= SUN_PATH_LEN ? got - 1 : 0;
+	if (got > 0)
+		return got < SUN_PATH_LEN ? got : 0;
 	barrier_var(len);
-	if (got < 1 || len > SUN_PATH_LEN)
+	if (got < 0 || len > SUN_PATH_LEN)
 		return 0;
 	return (user ? bpf_probe_read_user(to, len, name) : bpf_probe_read_kernel(to, len, name)) ? 0 : len;
 }

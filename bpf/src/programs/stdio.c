@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Dual MIT/GPL */
 /*
- * Source "stdio": what goes through descriptors 0, 1 and 2 of recorded processes over pipes, local sockets and terminals.
+ * Source "stdio": what goes through descriptors 0, 1 and 2 of recorded processes over pipes, sockets and terminals.
  */
 #include "transfer.h"
 #include "descriptor.h"

@@ -149,7 +149,7 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	if (direction_of(call->cookie) == ASC_SENT && !connection->socket) {
 		await_socket(all, call->ssl, len);
 		if (all->pending_sent)
-			socket_sent(target, all->pending_socket, 0, 0);
+			socket_sent(target, all->pending_socket, NULL);
 	}
 	if (direction_of(call->cookie) == ASC_RECEIVED)
 		bind_reader(connection, call, len);

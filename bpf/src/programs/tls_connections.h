@@ -105,8 +105,8 @@ static __always_inline bool begins_record(u64 bytes)
 	return !bpf_probe_read_user(start, sizeof(start), (void *)bytes) && start[0] >= 20 && start[0] <= 24 && start[1] == 3;
 }
 
-/* A socket has sent `len` bytes, from `bytes` on, if that is known. */
-static __always_inline void socket_sent(const struct target *target, u64 socket, u64 bytes, u64 len)
+/* A socket has sent what `io` says; without it, what was counted already. */
+static __always_inline void socket_sent(const struct target *target, u64 socket, const struct io *io)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct calls *all = bpf_map_lookup_elem(&calls, &thread);
@@ -116,12 +116,12 @@ static __always_inline void socket_sent(const struct target *target, u64 socket,
 	if (!all || !all->pending)
 		return;
 	if (all->pending_socket != socket) {
-		if (!begins_record(bytes))
+		if (!io || !begins_record(first_buffer(io)))
 			return;
 		all->pending_socket = socket;
 		all->pending_sent = 0;
 	}
-	all->pending_sent += len;
+	all->pending_sent += io ? io->len : 0;
 	if (!all->pending_len || all->pending_sent < all->pending_len)
 		return;
 	key.ssl = all->pending;
@@ -172,6 +172,8 @@ static __always_inline void forget_connection(u64 ssl, const struct target *targ
 	if (close) {
 		fill_header(&close->header, ASC_TLS_CLOSE, 0, sizeof(*close), seq);
 		close->conn_id = connection->id;
+		close->sent = connection->offset[ASC_SENT];
+		close->received = connection->offset[ASC_RECEIVED];
 		bpf_ringbuf_submit(close, wake_flags());
 	} else {
 		count_drop(ASC_SOURCE_TLS, ASC_RING_FULL, 0);

@@ -33,17 +33,21 @@ static __always_inline void note_begun_record(struct calls *all, u64 socket)
 }
 
 /* A socket has received: an object that opens what it put there is its. */
-static __always_inline void socket_received(const struct target *target, u64 socket, u64 buffer, u64 len)
+static __always_inline void socket_received(const struct target *target, u64 socket, const struct io *io)
 {
 	struct calls *all;
+	u64 buffer;
 
-	if (!(target->told & TOLD_WHERE) || !buffer)
+	if (!(target->told & TOLD_WHERE))
+		return;
+	buffer = first_buffer(io);
+	if (!buffer)
 		return;
 	all = calls_of_thread();
 	if (!all)
 		return;
 	all->received_at = buffer;
-	all->received_end = buffer + len;
+	all->received_end = buffer + io->len;
 	note_begun_record(all, socket);
 	all->received_socket = socket;
 }

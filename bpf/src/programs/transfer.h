@@ -33,6 +33,35 @@ struct buffer {
 	u64 len;
 };
 
+/* Buffers of a transfer in which its first bytes are looked for. */
+#define FIRST_BUFFERS 4
+
+/* One of the first buffers of a transfer. Returns false behind the last. */
+static __always_inline bool buffer_at(const struct io *io, int index, struct buffer *buffer)
+{
+	if (io->buffer) {
+		buffer->address = io->buffer;
+		buffer->len = io->len;
+		return !index;
+	}
+	return index < io->vector_len &&
+	       !bpf_probe_read_user(buffer, sizeof(*buffer), (void *)(io->vector + index * sizeof(*buffer)));
+}
+
+/* The first buffer that is not empty. */
+static __always_inline u64 first_buffer(const struct io *io)
+{
+	struct buffer buffer;
+
+	for (int i = 0; i < FIRST_BUFFERS; i++) {
+		if (!buffer_at(io, i, &buffer))
+			return 0;
+		if (buffer.len)
+			return buffer.address;
+	}
+	return 0;
+}
+
 /* Kept in a map: what the verifier reads from there is any number, so its loop stays small. */
 struct transfer {
 	/* The buffer that is read now, and what is left of it. */

@@ -33,9 +33,11 @@ pub mod stdio_type {
     pub const PIPE: u16 = 1;
     pub const SOCKET: u16 = 2;
     pub const TERMINAL: u16 = 3;
+    /// A socket of IPv4 or IPv6, that carries neither TLS nor HTTP nor DNS.
+    pub const NETWORK_SOCKET: u16 = 4;
 
     pub fn name(object_type: u16) -> Option<&'static str> {
-        const NAMES: [&str; 3] = ["pipe", "socket", "terminal"];
+        const NAMES: [&str; 4] = ["pipe", "socket", "terminal", "network_socket"];
         NAMES.get(usize::from(object_type).checked_sub(1)?).copied()
     }
 }

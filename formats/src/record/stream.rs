@@ -1,6 +1,7 @@
 //! A stream of records: each with the bytes that follow its fixed part, decoded by its kind.
 
 use super::*;
+use std::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// One record with the bytes that follow its fixed part.
@@ -35,7 +36,7 @@ pub enum Body<'a> {
         tls: &'a TlsData,
         data: &'a [u8],
     },
-    TlsClose(&'a TlsClose),
+    TlsClose(TlsClose),
     TlsBind(&'a TlsBind),
     File {
         file: &'a File,
@@ -131,7 +132,7 @@ impl<'a> Record<'a> {
                 let [data] = self.split(rest, [tls.captured.get() as usize])?;
                 Body::TlsData { tls, data }
             }
-            kind::TLS_CLOSE => Body::TlsClose(self.fixed()?.0),
+            kind::TLS_CLOSE => Body::TlsClose(self.extended(offset_of!(TlsClose, sent))?),
             kind::TLS_BIND => Body::TlsBind(self.fixed()?.0),
             kind::FILE => {
                 let (file, rest) = self.fixed::<File>()?;
@@ -189,6 +190,17 @@ impl<'a> Record<'a> {
 
     fn fixed<T: FromBytes + KnownLayout + Immutable + Unaligned>(&self) -> Result<(&'a T, &'a [u8]), RecordError> {
         T::ref_from_prefix(self.bytes).map_err(|_| self.too_short(size_of::<T>()))
+    }
+
+    /// A fixed part that was `least` bytes long once: fields that an older capturer did not write are 0.
+    fn extended<T: FromBytes + IntoBytes>(&self, least: usize) -> Result<T, RecordError> {
+        let mut extended = T::new_zeroed();
+        let len = self.bytes.len().min(size_of::<T>());
+        if len < least {
+            return Err(self.too_short(least));
+        }
+        extended.as_mut_bytes()[..len].copy_from_slice(&self.bytes[..len]);
+        Ok(extended)
     }
 
     fn split<const N: usize>(&self, mut rest: &'a [u8], lens: [usize; N]) -> Result<[&'a [u8]; N], RecordError> {

@@ -30,6 +30,10 @@ pub struct TlsData {
 pub struct TlsClose {
     pub header: Header,
     pub conn_id: U64,
+    /// Bytes sent in all: what is missing at the end of the stream is told by this alone. 0 where it is not known.
+    pub sent: U64,
+    /// Bytes received in all.
+    pub received: U64,
 }
 
 /// [`kind::TLS_BIND`](super::kind::TLS_BIND); the bytes of `conn_id` travel over `socket_id`.

@@ -218,7 +218,9 @@ impl Scene {
 
     pub fn close(&mut self, line: &Line) {
         if line.conn_id != line.socket_id {
-            let close = TlsClose { header: header(kind::TLS_CLOSE, 0, line.tgid), conn_id: line.conn_id.into() };
+            let [sent, received] = line.offsets.map(Into::into);
+            let header = header(kind::TLS_CLOSE, 0, line.tgid);
+            let close = TlsClose { header, conn_id: line.conn_id.into(), sent, received };
             self.add(bytes(&close, &[]));
         }
         self.socket(line, socket_op::CLOSE);

@@ -42,7 +42,7 @@ table! {
 }
 
 table! {
-    /// One piece of what went through a standard stream (descriptors 0, 1 and 2) over a pipe, local socket or terminal.
+    /// One piece of what went through a standard stream (descriptors 0, 1 and 2) over a pipe, socket or terminal.
     pub struct Stdio in "stdio" {
         /// The capture.
         capture_id: String,
@@ -58,7 +58,8 @@ table! {
         fd: i64,
         /// `sent` (written) or `received` (read), seen from the process.
         direction: &'static str,
-        /// What the descriptor is: `pipe`, `socket` or `terminal`.
+        /// What the descriptor is: `pipe`, `socket` (a local one), `terminal` or `network_socket`: one of IPv4 or IPv6 that
+        /// carries neither TLS nor HTTP, as a shell has it that somebody calls back with.
         object_type: Option<String>,
         /// The recorded process at the other end: who writes what this one reads, or reads what it writes.
         peer_proc_id: Option<i64>,

@@ -160,7 +160,9 @@ impl Script {
     pub fn close(&mut self, conn_id: u64) {
         self.time += 1;
         let header = header(kind::TLS_CLOSE, self.time, 10);
-        self.records.push(bytes(&TlsClose { header, conn_id: conn_id.into() }, &[]));
+        let [sent, received] = [direction::SENT, direction::RECEIVED]
+            .map(|direction| self.offsets.get(&(conn_id, direction)).copied().unwrap_or(0).into());
+        self.records.push(bytes(&TlsClose { header, conn_id: conn_id.into(), sent, received }, &[]));
     }
 
     pub fn exchange(&mut self, request: &[u8], response: &[u8], size: usize) {

@@ -7,7 +7,7 @@
 use serde_json::Value;
 use std::io::BufRead;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use tempfile::TempDir;
 
@@ -150,15 +150,19 @@ pub fn last_said(folder: &TempDir) -> Vec<Value> {
     query(folder, sql).into_iter().map(|row| row["said"].clone()).collect()
 }
 
+/// The machine's library of this name, which Python uses for TLS.
+pub fn library(name: &str) -> PathBuf {
+    let find = "import _ssl, sys; print([l.split()[-1] for l in open('/proc/self/maps') if '/' + sys.argv[1] in l][0])";
+    let output = Command::new("python3").args(["-c", find, name]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().into()
+}
+
 /// Copies the machine's libssl to where no linker looks by itself. Returns the name it is loaded by.
 pub fn copy_libssl(to: &Path) -> String {
     std::fs::create_dir_all(to).unwrap();
-    let find = "import _ssl; print([l.split()[-1] for l in open('/proc/self/maps') if '/libssl' in l][0])";
-    let output = Command::new("python3").args(["-c", find]).output().unwrap();
-    let library = String::from_utf8(output.stdout).unwrap();
-    let library = Path::new(library.trim());
+    let library = library("libssl");
     let copy = to.join("copy");
-    std::fs::copy(library, &copy).unwrap();
+    std::fs::copy(&library, &copy).unwrap();
     // In one step, as a package manager does it: whoever has the old file keeps it.
     let name = library.file_name().unwrap();
     std::fs::rename(copy, to.join(name)).unwrap();
