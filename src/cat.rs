@@ -4,6 +4,7 @@ use crate::info::kind_name;
 use crate::{fail, fail_with, inputs, say, status, time};
 use agentsight_formats::record::{
     Body, Record, direction, file_op, flag, ip_address, kind, library, metric, socket_content, socket_op, stdio_type,
+    way,
 };
 use agentsight_formats::{Error, Item, Reader};
 use serde_json::{Map, Value, json};
@@ -155,6 +156,7 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
             "path": lossy(path), "inode": map.inode.get(), "device": map.device.get(),
         }),
         Body::Adopt(_) => json!({}),
+        Body::Unwatched(unwatched) => json!({"way": way::name(unwatched.way.get())}),
         Body::TlsData { tls, data } => {
             let fixed = json!({
                 "conn": tls.conn_id.get(), "direction": direction_name(tls.direction.get()),

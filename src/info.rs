@@ -202,6 +202,10 @@ impl Info {
                 format!("{path} ({} connections: `agentsight probes {path}`)", note["connections"]),
             ));
         }
+        for note in self.notes.iter().filter(|note| note["what"] == "unwatched") {
+            let text = |key: &str| note[key].as_str().unwrap_or_default();
+            lines.push(("not watched", format!("{} uses {}", text("path"), text("way"))));
+        }
         let ratio = self.raw_bytes as f64 / self.disk_bytes.max(1) as f64;
         lines.push(("size", format!("{} bytes on disk, {} raw, ratio {ratio:.1}", self.disk_bytes, self.raw_bytes)));
         lines.push(("records", format!("{} in {} segments", self.records(), self.segments.len())));

@@ -54,6 +54,7 @@ fn records_have_one_layout_in_c_and_rust() {
     assert_layout!("asc_exit", Exit, header, status, reserved, user_ns, system_ns, runtime_ns, max_rss_bytes);
     assert_layout!("asc_map", Map, header, inode, device, path_len, reserved);
     assert_layout!("asc_adopt", Adopt, header);
+    assert_layout!("asc_unwatched", Unwatched, header, way, reserved);
     assert_layout!(
         "asc_tls_data",
         TlsData,

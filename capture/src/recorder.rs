@@ -244,6 +244,14 @@ impl Recorder {
         if !self.writer.in_segment() {
             self.keep(&[])?;
         }
+        let mut warnings = Vec::new();
+        for (path, way) in self.state.take_unwatched() {
+            let path = path.to_string_lossy();
+            warnings.push(format!("{path} uses {way}: the files, sockets and streams of it are not seen"));
+            let pushed =
+                self.writer.push(&note_record(serde_json::json!({"what": "unwatched", "path": path, "way": way})));
+            self.checked(pushed)?;
+        }
         let opaque = std::mem::take(&mut self.state).opaque();
         for (path, connections) in &opaque {
             let path = path.to_string_lossy();
@@ -257,6 +265,7 @@ impl Recorder {
             (self.writer.records(), self.writer.raw_bytes(), self.writer.disk_bytes());
         let (path, safe_bytes) = (self.output.current(), self.writer.safe_bytes());
         let file = self.writer.finish().map_err(|source| Error::Write { path, safe_bytes, source })?;
+        warnings.extend(self.output.missing(&file));
         Ok(Written {
             files: self.output.files(),
             records: self.before.records + records,
@@ -265,7 +274,7 @@ impl Recorder {
             dropped_records: drops.iter().map(|counter| counter.records.get()).sum(),
             dropped_bytes: drops.iter().map(|counter| counter.bytes.get()).sum(),
             opaque,
-            warnings: self.output.missing(&file),
+            warnings,
         })
     }
 

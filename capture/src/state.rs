@@ -5,10 +5,12 @@ use crate::opaque::Opaque;
 use crate::owned::Owned;
 use crate::procfs;
 use agentsight_formats::record::{
-    self, Body, CAPTURER_CPU, Connection, Header, Process, Record, direction, file_op, kind, library, socket_op,
+    self, Body, CAPTURER_CPU, Connection, Header, Process, Record, direction, file_op, kind, library, socket_op, way,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::mem::offset_of;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Files of which nobody says that they are closed, because they are mapped: the oldest are forgotten.
@@ -23,6 +25,7 @@ pub(crate) struct State {
     /// What is said again of things that are open.
     repeated: Owned<Repeated, Vec<u8>>,
     opaque: Opaque,
+    unwatched: BTreeSet<(PathBuf, &'static str)>,
     /// The time of the newest record of the kernel's. What is said of the state holds for then, and not for now: records may
     /// still be on their way.
     newest: u64,
@@ -177,6 +180,11 @@ impl State {
                 // What the kernel side said of it is newer.
                 self.processes.entry(tgid).or_insert(live);
             }
+            Body::Unwatched(unwatched) => {
+                let path = self.processes.get(&tgid).map_or(&[][..], |live| &live.path);
+                let way = way::name(unwatched.way.get()).unwrap_or_default();
+                self.unwatched.insert((OsStr::from_bytes(path).into(), way));
+            }
             Body::Probe { .. } => record_again(&mut self.probes, record),
             _ => {}
         }
@@ -200,6 +208,11 @@ impl State {
             self.opaque.ended(*tgid, Some(&live.path));
         }
         self.opaque.programs()
+    }
+
+    /// Programs that do what is not watched, and how.
+    pub(crate) fn take_unwatched(&mut self) -> BTreeSet<(PathBuf, &'static str)> {
+        std::mem::take(&mut self.unwatched)
     }
 
     fn header(&self, kind: u16, tgid: u32) -> Header {

@@ -28,6 +28,8 @@ enum Watcher {
     Close,
     CloseRange,
     Dup,
+    Ring,
+    SocketMade,
 }
 
 /// How a system call names files; `enum file_shape` in `files.c`.
@@ -85,6 +87,7 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
     ("sys_exit_truncate", Watcher::File, file(file_op::TRUNCATE, shape::PATH, 0, 0)),
     ("sys_exit_ftruncate", Watcher::File, file(file_op::TRUNCATE, shape::DESCRIPTOR, 0, 0)),
     ("sys_exit_mmap", Watcher::Map, 0),
+    ("sys_exit_socket", Watcher::SocketMade, 0),
     ("sys_exit_connect", Watcher::Socket, socket_op::CONNECT as u64),
     ("sys_exit_accept", Watcher::Socket, socket_op::ACCEPT as u64),
     ("sys_exit_accept4", Watcher::Socket, socket_op::ACCEPT as u64),
@@ -113,6 +116,7 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
     ("sys_enter_close_range", Watcher::CloseRange, 0),
     ("sys_enter_dup2", Watcher::Dup, 0),
     ("sys_enter_dup3", Watcher::Dup, 0),
+    ("sys_exit_io_uring_setup", Watcher::Ring, 0),
 ];
 
 /// Attaches the programs to the tracepoints that this kernel has.
@@ -135,6 +139,8 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
             Watcher::Close => &progs.on_close,
             Watcher::CloseRange => &progs.on_close_range,
             Watcher::Dup => &progs.on_dup,
+            Watcher::Ring => &progs.on_ring,
+            Watcher::SocketMade => &progs.on_socket_made,
         };
         let event = open_event(id).map_err(|source| Error::Tracepoint { name, source })?;
         let options = PerfEventOpts { cookie, ..PerfEventOpts::default() };

@@ -185,6 +185,11 @@ impl Connection {
                 }
                 self.summed = true;
             }
+            socket_op::REFUSED => {
+                self.opened = true;
+                self.row.error = errno::name(socket.result.get());
+                self.row.closed_at = Some(ts);
+            }
             // The capturer says so of any socket that is open when a segment starts.
             socket_op::USE => self.used |= !snapshot,
             _ => {}

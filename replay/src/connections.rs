@@ -109,7 +109,7 @@ impl Connections {
         if let Some(address) = new_peer.filter(|_| !nameless) {
             connection.looked_up = name_of(connection.row.proc_id, address).map(str::to_owned);
         }
-        if socket.op.get() != socket_op::CLOSE {
+        if !matches!(socket.op.get(), socket_op::CLOSE | socket_op::REFUSED) {
             return self.put_back(key, connection, ts, wanted, output);
         }
         // What ends the TLS comes close to what ends the socket, and may be lost: nothing waits for it then.

@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::pieces::pieces;
 use crate::processes::Processes;
 use crate::recording::Recording;
-use crate::signals::{Answered, Asking, Started};
+use crate::signals::{Answered, Asking, Started, Unwatched};
 use crate::stdio::Stdio;
 use crate::table::Timestamp;
 use crate::tables;
@@ -26,7 +26,7 @@ use crate::values;
 use crate::wanted::{Part, Wanted};
 use crate::{Error, Named, Report, Sink};
 use agentsight_formats::record::{
-    self, Body, CAPTURER_CPU, Header, Record, SocketData, StdioData, TlsData, socket_content,
+    self, Body, CAPTURER_CPU, Header, Record, SocketData, StdioData, TlsData, socket_content, way,
 };
 use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
@@ -327,6 +327,10 @@ impl<'s> Pipeline<'s> {
                 }
             }
             Body::Metric(metric) => self.metric(metric, by),
+            Body::Unwatched(unwatched) => {
+                let way = way::name(unwatched.way.get()).unwrap_or("a way that this version does not know");
+                output.tell(&Unwatched { proc_id: by.0, ts: by.1, way });
+            }
             _ => {}
         }
         self.take_exchanges();

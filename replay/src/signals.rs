@@ -58,6 +58,18 @@ table! {
 }
 
 table! {
+    /// A process goes a way on which it is not watched.
+    pub struct Unwatched in "unwatched" {
+        /// The process.
+        proc_id: i64,
+        /// When it began to.
+        ts: Timestamp,
+        /// What it does.
+        way: &'static str,
+    }
+}
+
+table! {
     /// A socket has these ends.
     pub struct Ends in "ends" {
         /// Its connection.

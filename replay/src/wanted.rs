@@ -1,6 +1,7 @@
 //! Which stages have to run for the tables that are wanted, and what they need of each record.
 
 use crate::output::Output;
+use crate::signals::Unwatched;
 use crate::table::TableDef;
 use crate::tables;
 use agentsight_formats::record::{Source, kind};
@@ -15,6 +16,7 @@ pub(crate) struct Wanted {
     pub files: bool,
     pub stdio: bool,
     pub metrics: bool,
+    pub unwatched: bool,
 }
 
 impl Wanted {
@@ -32,7 +34,8 @@ impl Wanted {
         let metrics = wants(tables::Metric::TABLE);
         // A question that is asked over TCP goes through a connection.
         let connections = http || wants(tables::Dns::TABLE) || wants(tables::TlsData::TABLE);
-        let named = connections || files || stdio || metrics;
+        let unwatched = wants(Unwatched::TABLE);
+        let named = connections || files || stdio || metrics || unwatched;
         Wanted {
             // Every other row names its process by the number that it is given here.
             processes: named || wants(tables::Process::TABLE) || wants(tables::Exec::TABLE),
@@ -43,6 +46,7 @@ impl Wanted {
             files,
             stdio,
             metrics,
+            unwatched,
         }
     }
 
@@ -57,6 +61,7 @@ impl Wanted {
             kind::FILE => self.files,
             kind::STDIO_DATA => self.stdio,
             kind::METRIC => self.metrics,
+            kind::UNWATCHED => self.unwatched,
             // What these say was looked up before; or (maps, adoptions) concerns the capturer alone.
             kind::TLS_BIND | kind::ENDPOINT | kind::MAP | kind::ADOPT => false,
             _ => return Part::Nothing,

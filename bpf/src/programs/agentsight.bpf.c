@@ -15,6 +15,7 @@ union {
 	struct asc_exit exit;
 	struct asc_map map;
 	struct asc_adopt adopt;
+	struct asc_unwatched unwatched;
 	struct asc_tls_data tls_data;
 	struct asc_tls_close tls_close;
 	struct asc_tls_bind tls_bind;

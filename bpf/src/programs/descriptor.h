@@ -8,6 +8,8 @@
 
 #include "common.h"
 
+#define ENOSYS 38
+
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define S_IFREG 0100000
@@ -17,15 +19,30 @@
 /* What the tracepoints at the entry and the exit of a system call hand over. */
 struct syscall_enter {
 	u64 common;
-	long number;
+	int number;
 	unsigned long arguments[6];
 };
 
 struct syscall_exit {
 	u64 common;
-	long number;
+	int number;
 	long result;
 };
+
+/*
+ * What a system call returned. One that a seccomp filter answered with a signal (SIGSYS) was not made, and leaves its own number
+ * where the result is: it is told as ENOSYS.
+ */
+static __always_inline long result_of(const struct syscall_exit *ctx)
+{
+	const u64 sigsys = 1ull << 30;
+	struct task_struct *task;
+
+	if (ctx->result != ctx->number)
+		return ctx->result;
+	task = UNTRUSTED(bpf_get_current_task_btf());
+	return READ(task, pending.signal.sig[0]) & sigsys ? -ENOSYS : ctx->result;
+}
 
 /* The arguments of the system call that is about to return. */
 struct arguments {

@@ -254,9 +254,11 @@ int on_file(struct syscall_exit *ctx)
 	struct arguments arguments;
 	struct file_scratch *scratch;
 	bool fault = false;
+	long result;
 
 	if (!want_file || !target_of(bpf_get_current_pid_tgid() >> 32))
 		return 0;
+	result = result_of(ctx);
 	read_arguments(&arguments);
 	flags = numbered(&arguments, cookie >> 16 & 0xf);
 	mode = numbered(&arguments, cookie >> 20 & 0xf);
@@ -269,16 +271,16 @@ int on_file(struct syscall_exit *ctx)
 	} else if (op == ASC_OPEN && shape == SHAPE_PATH && !(cookie >> 16 & 0xf)) {
 		flags = FLAGS_OF_CREAT;
 	}
-	if (op == ASC_OPEN && ctx->result >= 0) {
-		struct file *file = file_of(ctx->result);
+	if (op == ASC_OPEN && result >= 0) {
+		struct file *file = file_of(result);
 
 		if (file)
-			opened(file, ctx->result, flags, mode);
+			opened(file, result, flags, mode);
 		return 0;
 	}
 	if (op == ASC_UNLINK && flags & AT_REMOVEDIR)
 		op = ASC_RMDIR;
-	scratch = new_file_record(op, ctx->result);
+	scratch = new_file_record(op, result);
 	if (!scratch)
 		return 0;
 	scratch->file.flags = flags;

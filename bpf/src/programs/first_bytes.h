@@ -93,6 +93,26 @@ static __always_inline void note_start(struct socket_state *state, const struct 
 	}
 }
 
+/* TLS may come later: after STARTTLS, or what a proxy was asked. So many transfers of a connection are looked at. */
+#define MAX_LOOKED_AT 32
+#define MESSAGE_TYPE 5 /* of the handshake, behind the head of its record */
+
+static __always_inline bool turns_to_tls(struct socket_state *state, const struct io *io)
+{
+	u8 start[MESSAGE_TYPE + 1] = {};
+	u64 buffer;
+	u32 len = io->len == RECORD_HEAD ? RECORD_HEAD : sizeof(start);
+
+	if (state->looked_at >= MAX_LOOKED_AT || io->len < RECORD_HEAD)
+		return false;
+	state->looked_at++;
+	buffer = first_buffer(io);
+	if (!buffer || bpf_probe_read_user(start, len, (void *)buffer))
+		return false;
+	/* The client's hello, or the server's. OpenSSL reads the head of a record by itself. */
+	return is_hello(LETTERS(start[0], start[1], 0, 0)) && start[2] <= 4 && (len == RECORD_HEAD || start[MESSAGE_TYPE] == 1 || start[MESSAGE_TYPE] == 2);
+}
+
 /* Whether the bytes of a connection are recorded as they are; what it carries is found out on the way. */
 static __always_inline bool is_plain(struct socket_state *state, struct sock *sk, const struct io *io)
 {
@@ -114,6 +134,8 @@ static __always_inline bool is_plain(struct socket_state *state, struct sock *sk
 			bpf_probe_read_user(&start, sizeof(start), (void *)buffer);
 		if (is_hello(start))
 			state->content = CONTENT_TLS;
+	} else if (content == CONTENT_OTHER && turns_to_tls(state, io)) {
+		state->content = CONTENT_TLS;
 	}
 	return content == CONTENT_HTTP || content == CONTENT_DNS;
 }

@@ -102,6 +102,7 @@ int on_io(struct syscall_exit *ctx)
 	struct message message = {};
 	struct io io = {};
 	struct file *file;
+	long result;
 	u64 cookie;
 	u32 shape;
 
@@ -110,11 +111,14 @@ int on_io(struct syscall_exit *ctx)
 	target = target_of(bpf_get_current_pid_tgid() >> 32);
 	if (!target)
 		return 0;
+	result = result_of(ctx);
+	if (result <= 0)
+		return 0;
 	cookie = bpf_get_attach_cookie(ctx);
 	shape = cookie >> 8 & 0xff;
 	read_arguments(&arguments);
 	io.fd = arguments.at[0];
-	io.len = ctx->result;
+	io.len = result;
 	io.direction = cookie & 1;
 	if (shape == IO_VECTOR) {
 		io.vector = arguments.at[1];
@@ -147,7 +151,7 @@ int on_messages(struct syscall_exit *ctx)
 	struct arguments arguments;
 	struct file *file;
 
-	if (ctx->result <= 0)
+	if (result_of(ctx) <= 0)
 		return 0;
 	target = target_of(bpf_get_current_pid_tgid() >> 32);
 	if (!target)
@@ -193,7 +197,7 @@ int on_splice(struct syscall_exit *ctx)
 	struct target *target;
 	bool to_first;
 
-	if (ctx->result <= 0)
+	if (result_of(ctx) <= 0)
 		return 0;
 	target = target_of(bpf_get_current_pid_tgid() >> 32);
 	if (!target)

@@ -175,6 +175,7 @@ struct fs_struct {
 struct linux_binprm {
 	struct file *file;
 	const char *filename;
+	char buf[5];
 };
 
 struct mm_struct {
@@ -236,6 +237,14 @@ struct cred {
 	kgid_t gid;
 };
 
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -252,6 +261,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct sigpending pending;
 	struct css_set *cgroups;
 };
 

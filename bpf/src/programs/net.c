@@ -144,6 +144,15 @@ static __always_inline bool is_watched(u16 family)
 	return family == AF_INET || family == AF_INET6 || family == AF_UNIX;
 }
 
+/* A stream's peer can be named by what is sent alone: that connects it (TCP Fast Open). */
+static __always_inline void first_use(const struct socket_state *state, struct sock *sk, const struct io *io)
+{
+	bool stream = state->type == SOCK_STREAM;
+	u16 op = stream && io->name && io->direction == ASC_SENT ? ASC_SOCKET_CONNECT : ASC_SOCKET_USE;
+
+	emit_socket(state, sk, op, io->fd, 0, stream && op == ASC_SOCKET_USE ? 0 : io->name, 0);
+}
+
 /*
  * Bytes went through a socket. Returns what goes over it: enum content. A global function: the verifier looks at it once, and
  * not at every way through it for each of several messages.
@@ -165,7 +174,7 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 	if (!state)
 		return CONTENT_UNKNOWN;
 	if (is_new && want_net && state->family != AF_UNIX)
-		emit_socket(state, sk, ASC_SOCKET_USE, io->fd, 0, state->type == SOCK_DGRAM ? io->name : 0, 0);
+		first_use(state, sk, io);
 	offset = __sync_fetch_and_add(&state->bytes[io->direction & 1], io->len);
 	if (state->family == AF_UNIX)
 		note_endpoint(state->inode, io->direction);
@@ -185,7 +194,7 @@ int on_socket(struct syscall_exit *ctx)
 	u16 op = bpf_get_attach_cookie(ctx);
 	struct socket_state *state;
 	struct arguments arguments;
-	s64 result = ctx->result;
+	s64 result;
 	struct file *file;
 	struct sock *sk;
 	bool is_new;
@@ -193,12 +202,13 @@ int on_socket(struct syscall_exit *ctx)
 
 	if (!target_of(bpf_get_current_pid_tgid() >> 32))
 		return 0;
+	result = result_of(ctx);
 	read_arguments(&arguments);
 	fd = arguments.at[0];
 	if (op == ASC_SOCKET_ACCEPT) {
-		if (ctx->result < 0)
+		if (result < 0)
 			return 0;
-		fd = ctx->result;
+		fd = result;
 	}
 	file = file_of(fd);
 	if (!file || type_of(file) != S_IFSOCK)
@@ -210,10 +220,30 @@ int on_socket(struct syscall_exit *ctx)
 	if (!state || !want_net)
 		return 0;
 	/* Over loopback a connection may have failed before the call returns that only began it. */
-	if (op == ASC_SOCKET_CONNECT && ctx->result == -EINPROGRESS && READ(sk, sk_err))
+	if (op == ASC_SOCKET_CONNECT && result == -EINPROGRESS && READ(sk, sk_err))
 		result = -READ(sk, sk_err);
 	emit_socket(state, sk, op, fd, result,
 		    op == ASC_SOCKET_CONNECT || op == ASC_SOCKET_BIND ? arguments.at[1] : 0, arguments.at[2]);
+	return 0;
+}
+
+/* A program is not allowed to make a socket, in a sandbox: it wanted to reach the network. */
+SEC("tracepoint")
+int on_socket_made(struct syscall_exit *ctx)
+{
+	struct socket_state state = {};
+	struct arguments arguments;
+
+	if ((ctx->result != -EPERM && ctx->result != -EACCES) || !want_net || !target_of(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	read_arguments(&arguments);
+	state.family = arguments.at[0];
+	state.type = arguments.at[1] & 0xf; /* without its flags */
+	if ((state.family != AF_INET && state.family != AF_INET6) ||
+	    (state.type != SOCK_STREAM && state.type != SOCK_DGRAM))
+		return 0;
+	state.id = unique_id();
+	emit_socket(&state, NULL, ASC_SOCKET_REFUSED, -1, ctx->result, 0, 0);
 	return 0;
 }
 

@@ -276,6 +276,30 @@ int BPF_PROG(on_cgroup_rmdir, struct cgroup *removed, const char *path)
 	return 0;
 }
 
+/* The process goes a way on which it is not watched. */
+static __always_inline void emit_unwatched(u16 way)
+{
+	u32 seq = draw_seq();
+	struct asc_unwatched *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record) {
+		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
+		return;
+	}
+	fill_header(&record->header, ASC_UNWATCHED, 0, sizeof(*record), seq);
+	record->way = way;
+	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
+	bpf_ringbuf_submit(record, wake_flags());
+}
+
+SEC("tracepoint")
+int on_ring(struct syscall_exit *ctx)
+{
+	if (ctx->result >= 0 && target_of(bpf_get_current_pid_tgid() >> 32))
+		emit_unwatched(ASC_IO_URING);
+	return 0;
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_binprm *program)
 {
@@ -335,6 +359,9 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 		forget_execution(bprm->file);
 	}
 	emit_args(args, args_len);
+	/* e_ident of its ELF header. The kernel has no tracepoints of the system calls that such a program makes. */
+	if (READ(bprm, buf[4]) == 1)
+		emit_unwatched(ASC_32_BIT);
 	return 0;
 }
 

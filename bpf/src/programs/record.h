@@ -15,6 +15,7 @@ enum asc_kind {
 	ASC_EXIT = 0x0004,
 	ASC_MAP = 0x0005,
 	ASC_ADOPT = 0x0006,
+	ASC_UNWATCHED = 0x0007,
 	ASC_TLS_DATA = 0x0010,
 	ASC_TLS_CLOSE = 0x0011,
 	ASC_TLS_BIND = 0x0012,
@@ -38,6 +39,9 @@ enum asc_source {
 	ASC_SOURCE_STDIO = 5,
 	ASC_SOURCES = 7,
 };
+
+/* Ways around what is watched. */
+enum asc_way { ASC_32_BIT = 1, ASC_IO_URING = 2 };
 
 enum asc_drop_reason {
 	ASC_RING_FULL = 0,
@@ -77,6 +81,7 @@ enum asc_socket_op {
 	ASC_SOCKET_LISTEN = 4,
 	ASC_SOCKET_CLOSE = 5,
 	ASC_SOCKET_USE = 6,
+	ASC_SOCKET_REFUSED = 7,
 };
 
 enum asc_socket_content { ASC_CONTENT_DNS = 1, ASC_CONTENT_TLS_HELLO = 2 };
@@ -145,6 +150,12 @@ struct asc_map {
 
 struct asc_adopt {
 	struct asc_header header;
+};
+
+struct asc_unwatched {
+	struct asc_header header;
+	u16 way;
+	u16 reserved[3];
 };
 
 struct asc_tls_data {

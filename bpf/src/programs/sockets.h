@@ -6,9 +6,14 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define EPERM 1
+#define EACCES 13
 #define EINPROGRESS 115
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
+#define SOCK_RAW 3
+#define TCP 6
+#define UDP 17
 #define PORT_DNS 53
 #define SUN_PATH_LEN 108
 #define FAMILY_LEN 2 /* of the family, which an address begins with */
@@ -44,7 +49,9 @@ struct socket_state {
 	u8 content;
 	u8 hello[2];
 	u8 head[2][RECORD_HEAD];
-	u8 reserved[2];
+	/* Transfers of which the first bytes were looked at later on. */
+	u8 looked_at;
+	u8 reserved;
 	/* The first bytes, and how many there were so far. */
 	u8 started;
 	union {
@@ -99,6 +106,9 @@ static __always_inline void fill_addresses(struct asc_socket *record, struct soc
 	} else {
 		return;
 	}
+	/* Of a raw socket the kernel keeps its protocol there. */
+	if (READ(sk, sk_type) == SOCK_RAW)
+		return;
 	record->local_port = READ(sk, __sk_common.skc_num);
 	record->peer_port = from_network(READ(sk, __sk_common.skc_dport));
 }
@@ -144,14 +154,17 @@ static __always_inline void emit_socket(const struct socket_state *state, struct
 	record->op = op;
 	record->family = state->family;
 	record->socket_type = state->type;
-	record->protocol = sk ? READ(sk, sk_protocol) : 0;
+	record->protocol = sk ? READ(sk, sk_protocol) : state->type == SOCK_STREAM ? TCP : UDP;
 	record->result = result;
 	record->fd = fd;
 	record->path_len = 0;
 	record->reserved = 0;
 	record->sent = state->bytes[ASC_SENT];
 	record->received = state->bytes[ASC_RECEIVED];
-	fill_addresses(record, sk);
+	if (sk)
+		fill_addresses(record, sk);
+	else
+		__builtin_memset(&record->local_port, 0, (void *)&record->sent - (void *)&record->local_port);
 	if (name && state->family == AF_UNIX) {
 		len += record->path_len = append_name(record + 1, (void *)name + FAMILY_LEN, name_len - FAMILY_LEN, true);
 	} else if (name && (op == ASC_SOCKET_BIND ? result < 0 : 1)) {
@@ -206,12 +219,18 @@ static __always_inline void socket_closed(struct file *file, u32 fd)
 	struct sock *sk = sock_of(file);
 	u64 key = (u64)sk;
 	struct socket_state *state = bpf_map_lookup_elem(&sockets, &key);
+	const int syn_sent = 2;
+	u32 error;
 
 	/* Another socket may have had its address. */
 	if (!state || state->inode != READ(file, f_inode, i_ino))
 		return;
+	error = state->error;
+	/* Given up before anybody has answered. */
+	if (!error && state->type == SOCK_STREAM && READ(sk, __sk_common.skc_state) == syn_sent)
+		error = EINPROGRESS;
 	if (want_net)
-		emit_socket(state, sk, ASC_SOCKET_CLOSE, fd, -(s64)state->error, 0, 0);
+		emit_socket(state, sk, ASC_SOCKET_CLOSE, fd, -(s64)error, 0, 0);
 	bpf_map_delete_elem(&open_sockets, &state->id);
 	bpf_map_delete_elem(&sockets, &key);
 }

@@ -72,6 +72,8 @@ pub mod kind {
     pub const MAP: u16 = 0x0005;
     /// A running process is recorded from now on, because it was selected by name or by cgroup: [`super::Adopt`].
     pub const ADOPT: u16 = 0x0006;
+    /// A recorded process goes a way on which it is not watched: [`super::Unwatched`].
+    pub const UNWATCHED: u16 = 0x0007;
     /// Plaintext that went through a TLS connection: [`super::TlsData`].
     pub const TLS_DATA: u16 = 0x0010;
     /// A TLS connection was freed: [`super::TlsClose`].
@@ -117,6 +119,7 @@ pub mod kind {
         (EXIT, "exit"),
         (MAP, "map"),
         (ADOPT, "adopt"),
+        (UNWATCHED, "unwatched"),
         (TLS_DATA, "tls_data"),
         (TLS_CLOSE, "tls_close"),
         (TLS_BIND, "tls_bind"),

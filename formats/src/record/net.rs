@@ -62,9 +62,11 @@ pub mod socket_op {
     pub const CLOSE: u16 = 5;
     /// First use of a socket that was there before recording, or that was never connected.
     pub const USE: u16 = 6;
+    /// A socket could not be made (EPERM, EACCES).
+    pub const REFUSED: u16 = 7;
 
     pub fn name(op: u16) -> Option<&'static str> {
-        const NAMES: [&str; 6] = ["connect", "accept", "bind", "listen", "close", "use"];
+        const NAMES: [&str; 7] = ["connect", "accept", "bind", "listen", "close", "use", "refused"];
         NAMES.get(usize::from(op).checked_sub(1)?).copied()
     }
 }

@@ -88,6 +88,28 @@ pub struct Adopt {
     pub header: Header,
 }
 
+/// [`kind::UNWATCHED`](super::kind::UNWATCHED); files, sockets and standard streams that the process uses in this way are in no record.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Unwatched {
+    pub header: Header,
+    /// [`way`].
+    pub way: U16,
+    pub reserved: [U16; 3],
+}
+
+/// Values of [`Unwatched::way`].
+pub mod way {
+    /// The program is one of 32 bits: of its system calls the kernel has no tracepoints.
+    pub const CALLS_OF_32_BITS: u16 = 1;
+    pub const IO_URING: u16 = 2;
+
+    pub fn name(way: u16) -> Option<&'static str> {
+        const NAMES: [&str; 2] = ["system calls of 32 bits", "io_uring"];
+        NAMES.get(usize::from(way).checked_sub(1)?).copied()
+    }
+}
+
 /// [`kind::PROCESS`](super::kind::PROCESS); followed by `path_len` bytes of executable path, `cwd_len` bytes of working directory and
 /// `args_captured` bytes of argument vector, each argument with its NUL.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]

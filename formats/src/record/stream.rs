@@ -32,6 +32,7 @@ pub enum Body<'a> {
         path: &'a [u8],
     },
     Adopt(&'a Adopt),
+    Unwatched(&'a Unwatched),
     TlsData {
         tls: &'a TlsData,
         data: &'a [u8],
@@ -127,6 +128,7 @@ impl<'a> Record<'a> {
                 Body::Map { map, path }
             }
             kind::ADOPT => Body::Adopt(self.fixed()?.0),
+            kind::UNWATCHED => Body::Unwatched(self.fixed()?.0),
             kind::TLS_DATA => {
                 let (tls, rest) = self.fixed::<TlsData>()?;
                 let [data] = self.split(rest, [tls.captured.get() as usize])?;

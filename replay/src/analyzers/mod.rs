@@ -52,6 +52,7 @@ mod mcp_tools;
 mod models;
 mod secrets;
 mod unseen;
+mod unwatched;
 
 use crate::table::{Row, TableDef};
 use crate::tables;
@@ -169,6 +170,14 @@ pub static ANALYZERS: &[Entry] = &[
     ),
     analyzer("loops", 1, "agents that go round in circles", &[Finding::TABLE], loops::READS, loops::Loops::boxed),
     analyzer("unseen", 1, "TLS without its plaintext", &[Finding::TABLE], unseen::READS, unseen::Unseen::boxed),
+    analyzer(
+        "unwatched",
+        1,
+        "processes that do what is not watched",
+        &[Finding::TABLE],
+        unwatched::READS,
+        unwatched::Unwatched::boxed,
+    ),
 ];
 
 const fn stage(name: &'static str, version: u32, doc: &'static str, tables: &'static [&'static TableDef]) -> Entry {

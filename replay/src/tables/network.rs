@@ -32,7 +32,8 @@ table! {
         server_name: Option<String> [otel = "server.address"],
         /// Application protocol: as the server chose it, else as seen in the bytes (`http/1.1`, `h2`), else the only one that was offered.
         alpn: Option<String> [otel = "network.protocol.name"],
-        /// Name of the error with which connect failed, as `ECONNREFUSED`.
+        /// Name of the error with which connect failed, as `ECONNREFUSED`; `EINPROGRESS` where the connection was given up before
+        /// it was answered. `EPERM` or `EACCES` of a row without addresses: the process was not allowed to make a socket.
         error: Option<String> [otel = "error.type"],
         /// The TLS library whose plaintext was seen.
         tls_library: Option<String>,
