@@ -32,7 +32,7 @@ const SILENT_CLIENT_1_3: u64 = 6 + 74 + 24;
 const MORE_IN_SECOND: u64 = 512;
 
 /// No handshake has more of a client besides its hello, which may have a chain of certificates, or of a server.
-const MOST_OF_CLIENT: u64 = 16 << 10;
+pub const MOST_OF_CLIENT: u64 = 16 << 10;
 const MOST_OF_SERVER: u64 = 32 << 10;
 
 /// What is known of the handshake on a socket. A side is 0 for what the process sends and 1 for what it receives.

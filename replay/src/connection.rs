@@ -130,6 +130,8 @@ pub(crate) struct Connection {
     used: bool,
     opened: bool,
     socket_bytes: [u64; 2],
+    /// What they will be when it is closed, as far as that is known.
+    pub sums: [u64; 2],
     plaintext: [u64; 2],
     server_asked_for: Option<String>,
     pub host: Option<String>,
@@ -448,7 +450,10 @@ impl Connection {
         if !row.plaintext_seen {
             return [!(self.summed && self.handshake.is_all(self.socket_bytes)); 2];
         }
-        [0, 1].map(|side| self.plaintext[side] == 0 && self.handshake.is_exceeded(side, self.socket_bytes[side]))
+        [0, 1].map(|side| {
+            let bytes = self.socket_bytes[side].max(self.sums[side]);
+            self.plaintext[side] == 0 && self.handshake.is_exceeded(side, bytes)
+        })
     }
 
     /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.

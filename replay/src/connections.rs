@@ -235,6 +235,8 @@ impl Connections {
         let key = ahead.socket_of(raw_id);
         let Some(mut connection) = self.open.remove(&key) else { return };
         let totals = [close.sent.get(), close.received.get()];
+        // The socket is closed after it.
+        connection.sums = ahead.sums_of(key);
         self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
             connection.reach(raw_id, totals, ts, context, done);
             connection.finish_object(raw_id, ts, context, done)
