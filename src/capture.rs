@@ -1,7 +1,7 @@
 //! `agentsight capture`: the command line of the capturer, the line that says how it goes, and the summary at its end.
 
 use crate::{say, size};
-use agentsight_capture::{End, News, Options, Progress, Summary};
+use agentsight_capture::{End, News, Options, Progress, Summary, Unseen};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -239,11 +239,12 @@ fn print_summary(options: &Options, summary: &Summary) {
     for warning in &summary.warnings {
         say(warning);
     }
-    for (program, connections) in &summary.opaque {
+    for Unseen { program, direction, connections } in &summary.opaque {
         let connections =
             if *connections == 1 { "a TLS connection".into() } else { format!("{connections} TLS connections") };
         let program = program.display();
-        say(format_args!("{program} made {connections} whose plaintext was not seen: `agentsight probes {program}`"));
+        let what = direction.map_or_else(|| "plaintext".to_owned(), |direction| format!("{direction} plaintext"));
+        say(format_args!("{program} made {connections} whose {what} was not seen: `agentsight probes {program}`"));
     }
     if let (None, Some(pid)) = (summary.exit_code, summary.command_pid) {
         say(format_args!("recording ended before the command: process {pid} runs on"));

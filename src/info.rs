@@ -197,9 +197,10 @@ impl Info {
         }
         for note in self.notes.iter().filter(|note| note["what"] == "tls_unseen") {
             let path = note["path"].as_str().unwrap_or_default();
+            let of = note["direction"].as_str().map_or_else(String::new, |direction| format!(", what was {direction}"));
             lines.push((
                 "unseen TLS",
-                format!("{path} ({} connections: `agentsight probes {path}`)", note["connections"]),
+                format!("{path} ({} connections{of}: `agentsight probes {path}`)", note["connections"]),
             ));
         }
         for note in self.notes.iter().filter(|note| note["what"] == "unwatched") {

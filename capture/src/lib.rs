@@ -47,6 +47,7 @@ mod warmup;
 
 pub use error::Error;
 pub use explain::{Explanation, Subject, explain};
+pub use opaque::Unseen;
 pub use session::capture;
 
 use std::ffi::OsString;
@@ -188,6 +189,6 @@ pub struct Summary {
     pub probed: Vec<PathBuf>,
     /// What could not be done, one line each.
     pub warnings: Vec<String>,
-    /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
-    pub opaque: Vec<(PathBuf, u64)>,
+    /// Programs that spoke TLS of which plaintext was not seen.
+    pub opaque: Vec<Unseen>,
 }

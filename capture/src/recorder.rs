@@ -4,6 +4,7 @@ use crate::Error;
 use crate::batches::Queue;
 use crate::clock;
 use crate::kernel::Drops;
+use crate::opaque::Unseen;
 use crate::output::Output;
 use crate::pace::Pace;
 use crate::prober::note_record;
@@ -38,8 +39,8 @@ pub(crate) struct Written {
     pub disk_bytes: u64,
     pub dropped_records: u64,
     pub dropped_bytes: u64,
-    /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
-    pub opaque: Vec<(PathBuf, u64)>,
+    /// Programs that spoke TLS of which plaintext was not seen.
+    pub opaque: Vec<Unseen>,
     /// What became of the files, where it is not what was asked for.
     pub warnings: Vec<String>,
 }
@@ -253,9 +254,12 @@ impl Recorder {
             self.checked(pushed)?;
         }
         let opaque = std::mem::take(&mut self.state).opaque();
-        for (path, connections) in &opaque {
-            let path = path.to_string_lossy();
-            let note = serde_json::json!({"what": "tls_unseen", "path": path, "connections": connections});
+        for Unseen { program, direction, connections } in &opaque {
+            let path = program.to_string_lossy();
+            let mut note = serde_json::json!({"what": "tls_unseen", "path": path, "connections": connections});
+            if let Some(direction) = direction {
+                note["direction"] = (*direction).into();
+            }
             let pushed = self.writer.push(&note_record(note));
             self.checked(pushed)?;
         }

@@ -1,7 +1,7 @@
 //! What a segment has to open with so that it decodes alone: the processes that live, the connections, sockets and files that
 //! are open, the binaries that are probed. It is kept up to date from the records on their way to the file.
 
-use crate::opaque::Opaque;
+use crate::opaque::{Opaque, Unseen};
 use crate::owned::Owned;
 use crate::procfs;
 use agentsight_formats::record::{
@@ -117,8 +117,8 @@ impl State {
             }
             Body::TlsData { tls, .. } => {
                 let conn_id = tls.conn_id.get();
-                if tls.library.get() != library::PLAIN && !self.repeated.contains(Repeated::Bind(conn_id)) {
-                    self.opaque.plaintext(tgid, conn_id);
+                if tls.library.get() != library::PLAIN {
+                    self.opaque.plaintext(tgid, conn_id, tls.direction.get());
                 }
                 if !self.connections.contains(conn_id) {
                     let opened = record.header.time.get();
@@ -131,6 +131,7 @@ impl State {
             }
             Body::TlsClose(close) => {
                 self.connections.remove(close.conn_id.get());
+                self.opaque.unbound(close.conn_id.get(), [close.sent.get(), close.received.get()]);
                 self.repeated.remove(Repeated::Bind(close.conn_id.get()));
             }
             Body::TlsBind(bind) => {
@@ -157,8 +158,8 @@ impl State {
             Body::Endpoint(end) => self.repeat(Repeated::Endpoint(tgid, end.object.get(), end.direction.get()), record),
             Body::Descriptor { descriptor, .. } => self.repeat(Repeated::Descriptor(tgid, descriptor.fd.get()), record),
             Body::SocketData { data, bytes } if data.content.get() == record::socket_content::TLS_HELLO => {
-                let (socket, direction) = (data.socket_id.get(), data.direction.get());
-                self.opaque.hello(tgid, socket, direction, bytes, data.len.get().into());
+                let ports = self.ports(data.socket_id.get());
+                self.opaque.hello(data, bytes, ports);
                 self.repeat(Repeated::Hello(data.socket_id.get(), data.direction.get()), record);
             }
             Body::File { file, .. } if file.file_id.get() != 0 => match file.op.get() {
@@ -202,8 +203,18 @@ impl State {
         }
     }
 
-    /// Programs that spoke TLS of which no plaintext was seen, with the number of their connections.
-    pub(crate) fn opaque(mut self) -> Vec<(PathBuf, u64)> {
+    /// The ports of an open socket, local and peer; 0 where they are not known.
+    fn ports(&mut self, socket: u64) -> (u16, u16) {
+        let said = self.repeated.get_mut(Repeated::Socket(socket));
+        let said = said.and_then(|bytes| record::records(bytes).next()?.ok());
+        match said.as_ref().map(Record::body) {
+            Some(Ok(Body::Socket { socket, .. })) => (socket.local_port.get(), socket.peer_port.get()),
+            _ => (0, 0),
+        }
+    }
+
+    /// Programs that spoke TLS of which plaintext was not seen.
+    pub(crate) fn opaque(mut self) -> Vec<Unseen> {
         for (tgid, live) in &self.processes {
             self.opaque.ended(*tgid, Some(&live.path));
         }

@@ -7,6 +7,7 @@
 
 mod error;
 mod frame;
+pub mod handshake;
 mod head;
 mod input;
 mod piece;

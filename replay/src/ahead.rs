@@ -3,7 +3,8 @@
 //! records are missing; so the rows depend neither on when that was said nor on how the capture was cut into pieces.
 
 use crate::holes::Holes;
-use agentsight_formats::record::{Body, Header, Record, Source, direction, kind};
+use agentsight_formats::handshake::MOST_OF_CLIENT;
+use agentsight_formats::record::{Body, Header, Record, Source, direction, kind, socket_op};
 use agentsight_formats::{Error, Head, Item, Piece, Reader};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Seek};
@@ -22,6 +23,8 @@ type Use = ((u64, u16), (u64, u16, u32), u32);
 pub(crate) struct Ahead {
     /// The socket of a TLS connection.
     sockets: HashMap<u64, u64>,
+    /// Bytes that went through a socket until it was closed, sent and received, where they are more than a handshake's.
+    sums: HashMap<u64, [u64; 2]>,
     uses: BTreeSet<Use>,
     /// Those that are known to use an end: what they transfer shows it, should the record that says so be lost.
     users: HashSet<((u64, u16), u32)>,
@@ -74,6 +77,11 @@ impl Ahead {
                 }
                 fits
             }
+            Ok(Body::Socket { socket, .. }) => {
+                let (id, sums) = (socket.socket_id.get(), [socket.sent.get(), socket.received.get()]);
+                let many = socket.op.get() == socket_op::CLOSE && sums.iter().any(|sum| *sum > MOST_OF_CLIENT);
+                !many || self.sums.len() < MAX_KEPT && self.sums.insert(id, sums).is_none()
+            }
             Ok(Body::Endpoint(end)) => self.used((end.object.get(), end.direction.get()), header),
             Ok(Body::StdioData { stdio, .. }) => {
                 let end = (stdio.object.get(), stdio.direction.get());
@@ -102,6 +110,11 @@ impl Ahead {
         self.sockets.get(&conn_id).copied().unwrap_or(conn_id)
     }
 
+    /// How many bytes go through a socket in all, as far as they are known and more than a handshake's.
+    pub fn sums_of(&self, socket: u64) -> [u64; 2] {
+        self.sums.get(&socket).copied().unwrap_or_default()
+    }
+
     /// The process that uses an end of `object`, by writing or by reading, when the record of `header` is written: the last one
     /// before it, else the first one after it.
     pub fn user(&self, object: u64, way: u16, header: &Header) -> Option<u32> {
@@ -127,7 +140,7 @@ fn keep<T: Ord>(all: &mut BTreeSet<T>, one: T) -> bool {
 }
 
 fn is_wanted(kind: u16) -> bool {
-    matches!(kind, kind::TLS_BIND | kind::ENDPOINT | kind::STDIO_DATA | kind::DESCRIPTOR)
+    matches!(kind, kind::TLS_BIND | kind::SOCKET | kind::ENDPOINT | kind::STDIO_DATA | kind::DESCRIPTOR)
 }
 
 fn place(header: &Header) -> (u64, u16, u32) {

@@ -6,13 +6,14 @@
 
 use crate::conversation::Conversation;
 use crate::exchange::{Context, End, Exchange};
-use crate::hello::Hello;
+use crate::hello;
 use crate::memory::Share;
 use crate::processes::{signed, text};
 use crate::signals::Ends;
 use crate::table::Timestamp;
 use crate::{errno, tables};
-use agentsight_formats::record::{self, CAPTURER_CPU, family, ip_address, library, socket_content, socket_op};
+use agentsight_formats::handshake::{Greeting, Handshake, Random};
+use agentsight_formats::record::{self, CAPTURER_CPU, direction, family, ip_address, library, socket_op};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -129,6 +130,8 @@ pub(crate) struct Connection {
     used: bool,
     opened: bool,
     socket_bytes: [u64; 2],
+    /// What they will be when it is closed, as far as that is known.
+    pub sums: [u64; 2],
     plaintext: [u64; 2],
     server_asked_for: Option<String>,
     pub host: Option<String>,
@@ -140,8 +143,7 @@ pub(crate) struct Connection {
     names: Option<bool>,
     /// What was said of its ends.
     told: Option<Ends>,
-    /// The direction of the client's hello, and its length.
-    client_hello: Option<(usize, u64)>,
+    handshake: Handshake,
 }
 
 impl Connection {
@@ -248,18 +250,22 @@ impl Connection {
         }
     }
 
-    /// The first `len` bytes of TLS in a direction.
-    pub fn hello(&mut self, hello: Option<Hello>, side: usize, len: u64) {
+    /// The first bytes of TLS in a direction. Returns what names the session if they are the client's.
+    pub fn hello(&mut self, data: &record::SocketData, bytes: &[u8]) -> Option<(Random, Greeting)> {
+        let side = usize::from(data.direction.get() == direction::RECEIVED);
         self.row.tls_seen = true;
-        match hello {
+        match hello::parse(bytes) {
             Some(hello) if hello.client => {
-                self.client_hello = Some((side, len));
                 self.server_asked_for = hello.server_name.or(self.server_asked_for.take());
                 self.offered = hello.alpn;
             }
             Some(hello) => self.chosen = hello.alpn.into_iter().next(),
             None => {}
         }
+        let port = |port: Option<i64>| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+        let (local_port, peer_port) = (port(self.row.local_port), port(self.row.peer_port));
+        let greeting = Greeting { side, time: data.header.time.get(), local_port, peer_port };
+        self.handshake.hello(side, bytes, data.len.get().into()).map(|random| (random, greeting))
     }
 
     fn raw(&mut self, raw_id: u64, tgid: u32, library: u16) -> &mut Raw {
@@ -440,13 +446,22 @@ impl Connection {
         [&self.server_asked_for, &self.host, &self.looked_up].into_iter().find_map(Option::as_deref)
     }
 
-    /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
-    /// Whether the client said nothing after its hello but what ends a handshake, and a connection.
-    pub fn is_handshake_only(&self) -> bool {
-        let little = |(side, hello): (usize, u64)| self.socket_bytes[side] <= hello + socket_content::MOST_AFTER_HELLO;
-        self.row.tls_seen && !self.row.plaintext_seen && self.summed && self.client_hello.is_some_and(little)
+    /// Whether TLS carried more than its handshake, sent and received, of which no plaintext was seen. Who forwards it has none.
+    pub fn unseen(&self) -> [bool; 2] {
+        let row = &self.row;
+        if !row.tls_seen || row.forwards_conn_id.is_some() {
+            return [false; 2];
+        }
+        if !row.plaintext_seen {
+            return [!(self.summed && self.handshake.is_all(self.socket_bytes)); 2];
+        }
+        [0, 1].map(|side| {
+            let bytes = self.socket_bytes[side].max(self.sums[side]);
+            self.plaintext[side] == 0 && self.handshake.is_exceeded(side, bytes)
+        })
     }
 
+    /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
     pub fn into_row(mut self) -> Option<tables::Connection> {
         let anything = self.row.plaintext_seen || self.row.tls_seen || self.used || self.opened;
         let known_peer = self.stream_socket && self.row.peer_port.is_some();

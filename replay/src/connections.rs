@@ -9,15 +9,16 @@ use crate::bounded::{Bounded, stale};
 use crate::connection::{Connection, Finished, MAX_PROCESSES, PORT_DNS};
 use crate::dns::Piece;
 use crate::exchange::{Context, End, Exchange, Kind};
+use crate::forwarding::Sessions;
 use crate::holes::Spans;
 use crate::http_rows;
 use crate::memory::Memory;
 use crate::output::Output;
 use crate::processes::signed;
-use crate::signals::{Asking, Ends, HandshakeOnly, Posted};
+use crate::signals::{Asking, Ends, Posted, TlsUnseen};
 use crate::table::Timestamp;
+use crate::tables;
 use crate::wanted::Wanted;
-use crate::{hello, tables};
 use agentsight_formats::record::{self, Header, direction, socket_op};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -60,6 +61,7 @@ pub(crate) struct Connections {
     tls_rows: i64,
     http_ids: i64,
     pub attempts: Attempts,
+    sessions: Sessions,
     memory: Memory,
     /// Where records are missing.
     pub holes: Spans,
@@ -83,6 +85,7 @@ impl Connections {
             tls_rows: 0,
             http_ids: 0,
             attempts: Attempts::default(),
+            sessions: Sessions::default(),
             memory: Memory::default(),
             holes: Spans::default(),
             done: Vec::new(),
@@ -140,12 +143,16 @@ impl Connections {
         output: &mut Output<'_>,
     ) {
         let key = data.socket_id.get();
-        let mut connection = self.take(key, data.header.tgid.get(), (proc_id, ts));
-        if data.content.get() == record::socket_content::TLS_HELLO {
-            let side = usize::from(data.direction.get() == direction::RECEIVED);
-            connection.hello(hello::parse(bytes), side, data.len.get().into());
-        } else {
+        let tgid = data.header.tgid.get();
+        let mut connection = self.take(key, tgid, (proc_id, ts));
+        if data.content.get() != record::socket_content::TLS_HELLO {
             connection.datagram(data);
+        } else if let Some((random, greeting)) = connection.hello(data, bytes)
+            && let Some((other, conn_id)) = self.sessions.pass((tgid, random), (key, connection.row.conn_id), greeting)
+        {
+            connection.row.forwards_conn_id = Some(conn_id);
+            let here = connection.row.conn_id;
+            self.open.entry(other).and_modify(|other| other.row.forwards_conn_id = Some(here));
         }
         self.put_back(key, connection, ts, wanted, output);
     }
@@ -228,6 +235,8 @@ impl Connections {
         let key = ahead.socket_of(raw_id);
         let Some(mut connection) = self.open.remove(&key) else { return };
         let totals = [close.sent.get(), close.received.get()];
+        // The socket is closed after it.
+        connection.sums = ahead.sums_of(key);
         self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
             connection.reach(raw_id, totals, ts, context, done);
             connection.finish_object(raw_id, ts, context, done)
@@ -353,8 +362,11 @@ impl Connections {
         });
         forget(&mut self.of_process, &connection.processes, key);
         forget(&mut self.active, &connection.active, key);
-        if connection.is_handshake_only() {
-            output.tell(&HandshakeOnly { conn_id: connection.row.conn_id });
+        // What is missing of a direction may be among records that were lost.
+        let lost = connection.row.plaintext_seen && self.holes.meet((connection.row.opened_at, ts));
+        let [sent, received] = connection.unseen();
+        if (sent || received) && !lost {
+            output.tell(&TlsUnseen { conn_id: connection.row.conn_id, sent, received });
         }
         if let Some(row) = connection.into_row() {
             output.row(&row);
@@ -389,7 +401,8 @@ impl Connections {
         }
         for Finished { mut exchange, scheme, proc_id } in finished {
             connection.seen.get_or_insert("http/1.1");
-            exchange.unanswered(|from| self.holes.meet((from, ts)));
+            let half_unseen = connection.unseen() != [false; 2];
+            exchange.unanswered(|from| half_unseen || self.holes.meet((from, ts)));
             if let (None, Some(head)) = (&connection.host, &exchange.request) {
                 connection.host = head.host().map(|host| http_rows::without_port(host).to_owned());
             }

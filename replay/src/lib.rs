@@ -23,6 +23,7 @@ mod event;
 mod exchange;
 mod files;
 mod flags;
+mod forwarding;
 mod framing;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]

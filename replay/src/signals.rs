@@ -50,10 +50,14 @@ table! {
 }
 
 table! {
-    /// TLS got no further than its handshake: there was nothing to see. The row of the connection follows.
-    pub struct HandshakeOnly in "handshake_only" {
+    /// Plaintext of TLS was not seen. The row of the connection follows.
+    pub struct TlsUnseen in "tls_unseen" {
         /// The connection.
         conn_id: i64,
+        /// Nothing of what was sent was seen.
+        sent: bool,
+        /// Nothing of what was received was seen.
+        received: bool,
     }
 }
 

@@ -150,6 +150,48 @@ thread.join()"#;
     assert!(!String::from_utf8_lossy(&info).contains("unseen TLS"), "{}", String::from_utf8_lossy(&info));
 }
 
+/// Hands on the bytes of one connection, both ways, to this port.
+const RELAY: &str = r#"
+import select, socket, sys
+listener = socket.create_server(("127.0.0.1", 0)); print(listener.getsockname()[1], flush=True)
+near, _ = listener.accept(); far = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+other, open_ends = {near: far, far: near}, {near, far}
+while open_ends:
+    for end in select.select(list(open_ends), [], [])[0]:
+        try:
+            if data := end.recv(65536): other[end].sendall(data)
+            else: open_ends.discard(end); other[end].shutdown(socket.SHUT_WR)
+        except OSError: open_ends.clear(); break
+"#;
+
+#[test]
+fn a_relay_that_only_forwards_tls_is_no_unseen_plaintext() {
+    let Some(folder) = certificate() else { return };
+    std::fs::write(folder.path().join("relay.py"), RELAY).unwrap();
+    let program = r#"
+import subprocess
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain("cert.pem", "key.pem")
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    with server.wrap_socket(listener.accept()[0], server_side=True) as tls:
+        while tls.recv(65536): pass
+thread = threading.Thread(target=serve); thread.start()
+relay = subprocess.Popen([sys.executable, "relay.py", str(listener.getsockname()[1])], stdout=subprocess.PIPE)
+port = int(relay.stdout.readline())
+client = ssl.create_default_context(cafile="cert.pem")
+with client.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as tls:
+    tls.sendall(b"x" * 50_000); tls.shutdown(socket.SHUT_WR); thread.join()
+relay.wait()"#;
+    support::record(&folder, program);
+    let sql = "SELECT c.role, other.role AS other FROM connections c JOIN connections other
+        ON other.conn_id = c.forwards_conn_id AND other.proc_id = c.proc_id ORDER BY 1";
+    let expected = [("client", "server"), ("server", "client")];
+    assert_eq!(query(&folder, sql), expected.map(|(role, other)| serde_json::json!({"role": role, "other": other})));
+    assert_eq!(query(&folder, "SELECT message FROM findings"), Vec::<serde_json::Value>::new());
+    let info = support::agentsight(&folder, &["info", "run.asc"]).stdout;
+    assert!(!String::from_utf8_lossy(&info).contains("unseen TLS"), "{}", String::from_utf8_lossy(&info));
+}
+
 #[test]
 fn a_process_that_is_not_recorded_leaves_no_plaintext() {
     let Some(folder) = certificate() else { return };

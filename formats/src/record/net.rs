@@ -99,10 +99,6 @@ pub mod socket_content {
     /// The first bytes of a TLS connection: the handshake's hello of the client or the server (RFC 8446, 4.1).
     pub const TLS_HELLO: u16 = 2;
 
-    /// A client sends no more bytes than this after its hello if it says nothing: the end of the handshake and of the
-    /// connection (RFC 8446, 4.4 and 6.1; RFC 5246, 7.4.7 and 7.4.9).
-    pub const MOST_AFTER_HELLO: u64 = 160;
-
     pub fn name(content: u16) -> Option<&'static str> {
         match content {
             DNS => Some("dns"),

@@ -105,7 +105,7 @@ pub static ANALYZERS: &[Entry] = &[
     stage("recording", 3, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
     stage("process", 1, "processes and what they execute", &[Process::TABLE, Exec::TABLE]),
     stage("file", 1, "what processes do with files", &[File::TABLE]),
-    stage("net", 1, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
+    stage("net", 2, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
     stage("dns", 1, "names that are looked up", &[Dns::TABLE]),
     stage("stdio", 1, "what goes through standard streams", &[Stdio::TABLE]),
     stage("http", 3, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
@@ -169,7 +169,7 @@ pub static ANALYZERS: &[Entry] = &[
         secrets::Secrets::boxed,
     ),
     analyzer("loops", 1, "agents that go round in circles", &[Finding::TABLE], loops::READS, loops::Loops::boxed),
-    analyzer("unseen", 1, "TLS without its plaintext", &[Finding::TABLE], unseen::READS, unseen::Unseen::boxed),
+    analyzer("unseen", 2, "TLS without its plaintext", &[Finding::TABLE], unseen::READS, unseen::Unseen::boxed),
     analyzer(
         "unwatched",
         1,

@@ -54,7 +54,7 @@ table! {
         request_body: Option<Vec<u8>>,
         /// Response body, content encoding removed.
         response_body: Option<Vec<u8>>,
-        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing, the whole request, or an answer that may be among records that were lost), `cut` (the stream ends inside), `too_large`, `undecodable` (a coding that cannot be removed, or events whose framing or checksums are wrong); or `unknown_fields`: the bodies are whole, but header fields are not known, for HTTP/2's table of them was not seen from its start.
+        /// `complete`; or what is wrong with the bodies: `gap` (bytes missing, the whole request, or an answer that may be among records that were lost or in a direction of TLS that was not seen), `cut` (the stream ends inside), `too_large`, `undecodable` (a coding that cannot be removed, or events whose framing or checksums are wrong); or `unknown_fields`: the bodies are whole, but header fields are not known, for HTTP/2's table of them was not seen from its start.
         body_state: &'static str,
         /// How the exchange ended: `response`, `close` (the response ends with the connection), `no_response`, `upgrade`, `reset` (one side gave the stream up), `limit` (too many streams were open), `capture_end`.
         end_reason: &'static str,

@@ -41,6 +41,8 @@ table! {
         tls_seen: bool,
         /// Whether bytes that were never or no longer encrypted are in the capture.
         plaintext_seen: bool,
+        /// The other connection over which the same TLS session goes: the process forwards it from one to the other, so that its plaintext is to be seen elsewhere.
+        forwards_conn_id: Option<i64>,
         /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where the record of its end was lost.
         bytes_sent: Option<i64> [unit = "bytes"],
         /// Bytes received through the socket, as `bytes_sent`.
