@@ -16,6 +16,7 @@ mod courtesy;
 pub mod doctor;
 mod drain;
 mod error;
+mod events;
 mod explain;
 mod inherited;
 mod kernel;
