@@ -41,6 +41,7 @@ mod ringbuf;
 mod session;
 mod signals;
 mod state;
+mod sums;
 mod targets;
 mod tracepoints;
 mod user;

@@ -12,6 +12,7 @@ use crate::output::Output;
 use crate::prober::{Prober, note_record};
 use crate::recorder::{Counters, Recorder, Written};
 use crate::signals::Signals;
+use crate::sums;
 use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
@@ -105,7 +106,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
                 Ok(pid) => Some(watch_command(pid, events.clone())),
                 Err(error) => {
                     // Nothing ran: an empty capture would only be in the way of the next try.
-                    let written = threads.stop();
+                    let written = threads.stop(Vec::new);
                     for path in written.into_iter().flat_map(|written| written.files) {
                         let _ = std::fs::remove_file(path);
                     }
@@ -122,7 +123,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     }
     let Session { kernel, prober: Prober { attached, probed, mut warnings, .. }, inbox, caller, .. } = session;
     kernel.forget_targets();
-    let written = threads.stop();
+    let written = threads.stop(|| sums::of_what_is_open(&kernel));
     detach((attached.take(), sources, kernel));
     let written = match written {
         Ok(written) => written,
@@ -322,10 +323,11 @@ impl Threads {
         Ok(Threads { batches, stop, drain, recorder })
     }
 
-    /// Takes what is left in the ring, and closes the file.
-    fn stop(self) -> Result<Written, Error> {
+    /// Takes what is left in the ring and then what is told last, and closes the file.
+    fn stop(self, last: impl FnOnce() -> Vec<u8>) -> Result<Written, Error> {
         drop(self.stop);
         let drained = join(self.drain, "drain the ring");
+        self.batches.send(last());
         drop(self.batches);
         let written = join(self.recorder, "write the capture");
         written.and_then(|written| drained.map(|()| written))

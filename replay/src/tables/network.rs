@@ -14,7 +14,7 @@ table! {
         proc_id: i64,
         /// When it was connected, accepted or first used.
         opened_at: Timestamp,
-        /// When it was closed, or its process exited; null if neither was seen.
+        /// When it was closed, or its process exited; null if neither was seen, or it was open when recording ended, as far as was seen: somebody else may have it too.
         closed_at: Option<Timestamp>,
         /// `client` (connected) or `server` (accepted); null where neither was seen.
         role: Option<&'static str>,
@@ -40,7 +40,7 @@ table! {
         tls_seen: bool,
         /// Whether bytes that were never or no longer encrypted are in the capture.
         plaintext_seen: bool,
-        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where the record of its end was lost.
+        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where nobody told, because the record of its end was lost or the capturer was killed.
         bytes_sent: Option<i64> [unit = "bytes"],
         /// Bytes received through the socket, as `bytes_sent`.
         bytes_received: Option<i64> [unit = "bytes"],
