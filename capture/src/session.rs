@@ -87,6 +87,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
         running: if selects { BTreeSet::new() } else { targets.running() },
         selects,
         has_command: waiting.is_some(),
+        until_all_exit: options.until_all_exit,
         sampler: Sampler::new(kernel::page_size()),
         kernel,
         prober,
@@ -121,6 +122,13 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
+    // Of a whole machine it goes without saying.
+    let runs_on = if exit.is_some() && !options.all { session.running() } else { Vec::new() };
+    if !runs_on.is_empty() {
+        let processes: Vec<_> =
+            runs_on.iter().map(|(pid, comm)| serde_json::json!({"pid": pid, "comm": comm})).collect();
+        session.tell(note_record(serde_json::json!({"what": "runs_on", "processes": processes})));
+    }
     let Session { kernel, prober: Prober { attached, probed, mut warnings, .. }, inbox, caller, .. } = session;
     kernel.forget_targets();
     let written = threads.stop(|| sums::of_what_is_open(&kernel));
@@ -149,6 +157,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
         dropped_bytes: written.dropped_bytes,
         probed,
         warnings,
+        runs_on,
         opaque: written.opaque,
     })
 }
@@ -189,6 +198,7 @@ struct Session<'a, 'c, 'obj> {
     /// Whether processes of the future are named: then there is no end before somebody ends it.
     selects: bool,
     has_command: bool,
+    until_all_exit: bool,
 }
 
 impl Session<'_, '_, '_> {
@@ -199,9 +209,10 @@ impl Session<'_, '_, '_> {
         self.running.retain(|pid| procfs::check(*pid).is_ok());
         let mut terminal_had_its_turn = !self.has_command;
         let mut tick = Instant::now();
+        let mut exit = None;
         loop {
-            if !self.has_command && !self.selects && self.running.is_empty() {
-                return (End::Exited, None);
+            if self.is_over(exit.is_some()) {
+                return (End::Exited, exit);
             }
             if tick <= Instant::now() {
                 self.tick();
@@ -209,19 +220,45 @@ impl Session<'_, '_, '_> {
             }
             let until = deadline.map_or(tick, |deadline| deadline.min(tick));
             match self.queue.next(&self.inbox, until.saturating_duration_since(Instant::now())) {
-                Ok(Event::CommandExit(status)) => return (End::Exited, Some(status)),
+                Ok(Event::CommandExit(status)) => {
+                    exit = Some(status);
+                    self.tell_who_runs_on();
+                }
                 // Ctrl-C goes to the command as well, which may end, or ask, or go on: the second one is for us.
                 Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
-                Ok(Event::Signal { number, .. }) => return (End::Signal(number), None),
+                Ok(Event::Signal { number, .. }) => return (End::Signal(number), exit),
                 // The other thread's error is the result; this one is not read.
                 Ok(Event::Warning(warning)) => (self.caller)(News::Warning(warning)),
-                Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, None),
+                Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, exit),
                 Ok(event) => self.look(event),
                 Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return (End::Duration, None);
+                    return (End::Duration, exit);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
+        }
+    }
+
+    /// Whether nobody is left whose end is awaited.
+    fn is_over(&self, command_exited: bool) -> bool {
+        match self.has_command {
+            true => command_exited && (!self.until_all_exit || self.running().is_empty()),
+            false => !self.selects && self.running.is_empty(),
+        }
+    }
+
+    /// The recorded processes that have not ended, with their names.
+    fn running(&self) -> Vec<(u32, String)> {
+        let ourselves = std::process::id();
+        let running = self.kernel.targets().into_iter().filter(|pid| *pid != ourselves && !procfs::is_gone(*pid));
+        running.map(|pid| (pid, procfs::comm(pid))).collect()
+    }
+
+    /// The command has ended, and others may have to be waited for.
+    fn tell_who_runs_on(&mut self) {
+        let running = if self.until_all_exit { self.running() } else { Vec::new() };
+        if !running.is_empty() {
+            (self.caller)(News::RunsOn(&running));
         }
     }
 

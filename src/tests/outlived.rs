@@ -1,20 +1,88 @@
-//! What goes on when recording ends: files and connections that nobody has closed.
+//! What goes on when recording ends: processes that the command leaves behind, files and connections that nobody has closed.
 
 #![cfg(all(feature = "capture", target_os = "linux"))]
 
 mod support;
 
-use serde_json::json;
-use std::io::Write;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Child, ChildStderr, Command, Stdio};
 use support::{AGENTSIGHT, TALK, agentsight, certificate, folder, kill, piped, python, query};
 use tempfile::TempDir;
+
+/// Leaves a process behind that waits until the gate is opened, and then writes a file.
+const LEAVES: &str = "mkfifo gate; (read word <gate; echo late >late) >/dev/null 2>&1 & echo started; exit 7";
 
 /// Lets the process that waits at the gate go on.
 fn open_gate(folder: &TempDir) {
     std::fs::write(folder.path().join("gate"), "go\n").unwrap();
+}
+
+#[test]
+fn processes_that_run_on_when_the_command_has_ended_are_named() {
+    let Some(folder) = folder() else { return };
+    let output = agentsight(&folder, &["capture", "-o", "run.asc", "--", "sh", "-c", LEAVES]);
+    open_gate(&folder);
+    assert_eq!(output.status.code(), Some(7));
+    let pid = query(&folder, "SELECT pid FROM processes WHERE exit_ts IS NULL")[0]["pid"].clone();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("a recorded process runs on, and is not recorded any more: sh ({pid}); --until-all-exit");
+    assert!(said.contains(&expected), "{said}");
+    let info = String::from_utf8(agentsight(&folder, &["info", "run.asc"]).stdout).unwrap();
+    assert!(info.contains(&format!("sh ({pid}), not recorded any more")), "{info}");
+    let json: Value = serde_json::from_slice(&agentsight(&folder, &["info", "--json", "run.asc"]).stdout).unwrap();
+    let note = json!({"what": "runs_on", "processes": [{"pid": pid, "comm": "sh"}]});
+    assert!(json["notes"].as_array().unwrap().contains(&note), "{json:#}");
+    // Where all have ended with the command there is nothing to say.
+    let output = agentsight(&folder, &["capture", "-f", "-o", "run.asc", "--", "sh", "-c", "true & wait"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("not recorded any more"));
+}
+
+/// Records [`LEAVES`] until all have ended; returns when the command has.
+fn until_all_exit(folder: &TempDir) -> (Child, BufReader<ChildStderr>) {
+    let mut capturer = Command::new(AGENTSIGHT)
+        .current_dir(folder)
+        .args(["capture", "-o", "run.asc", "--until-all-exit", "--", "sh", "-c", LEAVES])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(capturer.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("the command has ended; recording goes on") && line.contains("sh ("), "{line}");
+    (capturer, said)
+}
+
+#[test]
+fn until_all_exit_records_what_the_command_leaves_behind() {
+    let Some(folder) = folder() else { return };
+    let (mut capturer, mut said) = until_all_exit(&folder);
+    open_gate(&folder);
+    assert_eq!(capturer.wait().unwrap().code(), Some(7));
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("not recorded any more"), "{rest}");
+    let late = query(&folder, "SELECT bytes_written FROM files WHERE op = 'close' AND path LIKE '%/late'");
+    assert_eq!(late, [json!({"bytes_written": 5})]);
+    assert_eq!(query(&folder, "SELECT * FROM processes WHERE exit_ts IS NULL"), Vec::<Value>::new());
+    assert_eq!(query(&folder, "SELECT exit_code FROM captures"), [json!({"exit_code": 7})]);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_all_with_the_status_of_the_command() {
+    let Some(folder) = folder() else { return };
+    let (mut capturer, mut said) = until_all_exit(&folder);
+    kill("-TERM", capturer.id());
+    assert_eq!(capturer.wait().unwrap().code(), Some(7));
+    open_gate(&folder);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("a recorded process runs on, and is not recorded any more: sh ("), "{rest}");
+    assert!(!rest.contains("--until-all-exit"), "{rest}");
 }
 
 #[test]
