@@ -41,6 +41,10 @@ pub struct Args {
     #[arg(short, long, value_name = "TIME", value_parser = crate::time::duration)]
     duration: Option<Duration>,
 
+    /// Go on when the command has ended, until all that it left running has
+    #[arg(long, requires = "command")]
+    until_all_exit: bool,
+
     /// Print no status line and no summary
     #[arg(short, long)]
     quiet: bool,
@@ -131,6 +135,7 @@ impl Args {
             cgroups: self.targets.cgroups,
             containers: self.targets.containers,
             all: self.targets.all,
+            until_all_exit: self.until_all_exit,
             duration: self.duration,
             max_payload: self.extent.max_payload,
             ring: self.extent.ring,
@@ -155,6 +160,13 @@ pub fn run(args: Args) -> ExitCode {
     let result = agentsight_capture::capture(&options, &mut |news| match news {
         News::Progress(progress) => line.show(&progress),
         News::Warning(warning) => line.above(|| say(warning)),
+        News::RunsOn(processes) if !quiet => line.above(|| {
+            let processes = names(processes);
+            say(format_args!(
+                "the command has ended; recording goes on until these have, or until Ctrl-C: {processes}"
+            ));
+        }),
+        News::RunsOn(_) => {}
         News::Failed(error) => {
             line.above(|| say(format_args!("{error}; the command runs on, unrecorded")));
             failure_told = true;
@@ -249,6 +261,14 @@ fn print_summary(options: &Options, summary: &Summary) {
     if let (None, Some(pid)) = (summary.exit_code, summary.command_pid) {
         say(format_args!("recording ended before the command: process {pid} runs on"));
     }
+    if !summary.runs_on.is_empty() {
+        let how = if options.until_all_exit { "" } else { "; --until-all-exit records until they have ended" };
+        let running = match summary.runs_on.len() {
+            1 => "a recorded process runs on, and is".to_owned(),
+            count => format!("{count} recorded processes run on, and are"),
+        };
+        say(format_args!("{running} not recorded any more: {}{how}", names(&summary.runs_on)));
+    }
     let ratio = summary.raw_bytes as f64 / summary.disk_bytes.max(1) as f64;
     say(format_args!(
         "{} in {:.1} s: {} records, {} raw, {} on disk (ratio {ratio:.1}), {}",
@@ -261,6 +281,16 @@ fn print_summary(options: &Options, summary: &Summary) {
     ));
     if let Some(capture) = all_of(&summary.files) {
         say(format_args!("next: agentsight query \"SELECT * FROM llm_calls\" {capture}"));
+    }
+}
+
+/// Processes by name and number, the first of them.
+fn names(processes: &[(u32, String)]) -> String {
+    const MOST: usize = 5;
+    let first: Vec<_> = processes.iter().take(MOST).map(|(pid, comm)| format!("{comm} ({pid})")).collect();
+    match processes.len().saturating_sub(MOST) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

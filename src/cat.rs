@@ -4,7 +4,7 @@ use crate::info::kind_name;
 use crate::{fail, fail_with, inputs, say, status, time};
 use agentsight_formats::record::{
     Body, Record, direction, file_op, flag, ip_address, kind, library, metric, socket_content, socket_op, stdio_type,
-    way,
+    sums_of, way,
 };
 use agentsight_formats::{Error, Item, Reader};
 use serde_json::{Map, Value, json};
@@ -226,6 +226,10 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
         Body::Connection(connection) => json!({
             "conn": connection.conn_id.get(), "opened": connection.opened.get(), "sent": connection.sent.get(),
             "received": connection.received.get(), "library": library::name(connection.library.get()),
+        }),
+        Body::Sums(sums) => json!({
+            "of": sums_of::name(sums.what.get()), "id": sums.id.get(), "sent": sums.sent.get(),
+            "received": sums.received.get(),
         }),
         Body::Probe { json } | Body::Note { json } => serde_json::from_slice(json).unwrap_or_default(),
         Body::Unknown => return with_data(json!({}), record.bytes),

@@ -142,6 +142,13 @@ impl Info {
         self.notes.iter().find(|note| note["what"] == "command_exit").map(|note| &note["status"])
     }
 
+    /// The recorded processes that had not ended when the command had, by name and number.
+    fn running_on(&self) -> impl Iterator<Item = String> {
+        let notes = self.notes.iter().filter(|note| note["what"] == "runs_on");
+        let processes = notes.flat_map(|note| note["processes"].as_array().into_iter().flatten());
+        processes.map(|process| format!("{} ({})", process["comm"].as_str().unwrap_or_default(), process["pid"]))
+    }
+
     fn to_json(&self) -> Value {
         let metadata = &self.head.metadata;
         let kinds: BTreeMap<String, u64> = self.kinds.iter().map(|(kind, count)| (kind_name(*kind), *count)).collect();
@@ -207,6 +214,7 @@ impl Info {
             let text = |key: &str| note[key].as_str().unwrap_or_default();
             lines.push(("not watched", format!("{} uses {}", text("path"), text("way"))));
         }
+        lines.extend(self.running_on().map(|running| ("runs on", format!("{running}, not recorded any more"))));
         let ratio = self.raw_bytes as f64 / self.disk_bytes.max(1) as f64;
         lines.push(("size", format!("{} bytes on disk, {} raw, ratio {ratio:.1}", self.disk_bytes, self.raw_bytes)));
         lines.push(("records", format!("{} in {} segments", self.records(), self.segments.len())));

@@ -9,8 +9,8 @@
 //! programs any more at once, but to look for it in those that run takes the kernel 10 to 20 ms, in which it would not even begin
 //! with the next probe: each is taken off by a thread of its own.
 
+use crate::events::Event;
 use crate::regular;
-use crate::session::Event;
 use libbpf_rs::Link;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::HashMap;

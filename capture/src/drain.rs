@@ -3,9 +3,9 @@
 use crate::Error;
 use crate::batches::Batches;
 use crate::courtesy::Courtesy;
+use crate::events::Event;
 use crate::kernel::{self, Ring, WakeFor};
 use crate::ringbuf::RingBuffer;
-use crate::session::Event;
 use agentsight_formats::record::{Body, Header, Record, kind, padded_len};
 use libbpf_rs::MapCore;
 use nix::errno::Errno;

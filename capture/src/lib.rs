@@ -16,6 +16,7 @@ mod courtesy;
 pub mod doctor;
 mod drain;
 mod error;
+mod events;
 mod explain;
 mod inherited;
 mod kernel;
@@ -40,6 +41,7 @@ mod ringbuf;
 mod session;
 mod signals;
 mod state;
+mod sums;
 mod targets;
 mod tracepoints;
 mod user;
@@ -74,6 +76,8 @@ pub struct Options {
     pub containers: Vec<String>,
     /// Every process is recorded, the capturer itself excepted.
     pub all: bool,
+    /// Whether recording goes on when the command has ended, until every recorded process has.
+    pub until_all_exit: bool,
     /// Stop after this time.
     pub duration: Option<Duration>,
     /// Bytes kept of each transfer (a write, a message); the others are counted. `None` keeps all.
@@ -130,7 +134,7 @@ pub enum Stdio {
 /// Why recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The command exited; or every process that was named did.
+    /// The command exited, and with [`Options::until_all_exit`] all others; or every process that was named did.
     Exited,
     /// [`Options::duration`] is over.
     Duration,
@@ -145,6 +149,8 @@ pub enum News<'a> {
     Progress(Progress),
     /// What is not as it was asked for, though recording goes on.
     Warning(String),
+    /// The command has ended, and recording goes on until these have: process ids and names.
+    RunsOn(&'a [(u32, String)]),
     /// Recording has failed, and the command runs on. When that has ended, the same error is returned.
     Failed(&'a Error),
 }
@@ -189,6 +195,8 @@ pub struct Summary {
     pub probed: Vec<PathBuf>,
     /// What could not be done, one line each.
     pub warnings: Vec<String>,
+    /// Recorded processes that had not ended when the command had, and with it the recording: process ids and names.
+    pub runs_on: Vec<(u32, String)>,
     /// Programs that spoke TLS of which plaintext was not seen.
     pub opaque: Vec<Unseen>,
 }

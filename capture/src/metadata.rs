@@ -48,7 +48,7 @@ pub(crate) fn of(options: &Options, invoker: Option<&Invoker>) -> Metadata {
 fn layouts() -> BTreeMap<String, u32> {
     use agentsight_formats::record::{
         Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData,
-        StdioData, TlsBind, TlsClose, TlsData,
+        StdioData, Sums, TlsBind, TlsClose, TlsData,
     };
     let sizes = [
         ("header", size_of::<Header>()),
@@ -68,6 +68,7 @@ fn layouts() -> BTreeMap<String, u32> {
         ("endpoint", size_of::<Endpoint>()),
         ("metric", size_of::<Metric>()),
         ("descriptor", size_of::<Descriptor>()),
+        ("sums", size_of::<Sums>()),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size as u32)).collect()
 }

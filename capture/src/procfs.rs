@@ -64,6 +64,11 @@ pub(crate) fn comms(pid: u32) -> impl Iterator<Item = String> {
     })
 }
 
+/// The name of a process; empty when it is gone.
+pub(crate) fn comm(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end_matches('\n').to_owned()
+}
+
 /// These processes and all their descendants at this moment.
 pub(crate) fn trees(roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();

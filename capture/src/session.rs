@@ -5,12 +5,14 @@ use crate::batches::{self, Batches};
 use crate::courtesy::Courtesy;
 use crate::drain::{self, Outlet};
 use crate::error::Error;
+use crate::events::{Event, Queue};
 use crate::kernel::{self, Drops, Kernel, Ring, Settings};
 use crate::metrics::{self, Sampler};
 use crate::output::Output;
 use crate::prober::{Prober, note_record};
 use crate::recorder::{Counters, Recorder, Written};
 use crate::signals::Signals;
+use crate::sums;
 use crate::targets::{self, Targets};
 use crate::user;
 use crate::warmup::WarmUp;
@@ -18,41 +20,14 @@ use crate::{DEFAULT_RING, End, News, Options, Progress, Summary};
 use crate::{command, libraries, memory, mentioned, metadata, preflight, privilege, procfs};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::io::{PipeWriter, Read};
 use std::mem::MaybeUninit;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-/// What the session waits for.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A recorded process executed a program.
-    Exec(u32),
-    /// A recorded process mapped a file that it may execute: its path, as the process sees it.
-    Map(u32, PathBuf),
-    /// A file that had probes was written to, and its writer is done.
-    Written(File, PathBuf),
-    /// A process that was selected by name or by cgroup is recorded from now on.
-    Adopt(u32),
-    /// A recorded process is gone.
-    Exit(u32),
-    /// The command is gone.
-    CommandExit(WaitStatus),
-    Signal {
-        number: i32,
-        from_terminal: bool,
-    },
-    /// What the recorder could not do.
-    Warning(String),
-    /// The recorder could not write, or the ring could not be read.
-    Failed,
-}
 
 /// Records until the end, and writes a capture. `tell` gets the news of it.
 ///
@@ -112,6 +87,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
         running: if selects { BTreeSet::new() } else { targets.running() },
         selects,
         has_command: waiting.is_some(),
+        until_all_exit: options.until_all_exit,
         sampler: Sampler::new(kernel::page_size()),
         kernel,
         prober,
@@ -131,7 +107,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
                 Ok(pid) => Some(watch_command(pid, events.clone())),
                 Err(error) => {
                     // Nothing ran: an empty capture would only be in the way of the next try.
-                    let written = threads.stop();
+                    let written = threads.stop(Vec::new);
                     for path in written.into_iter().flat_map(|written| written.files) {
                         let _ = std::fs::remove_file(path);
                     }
@@ -146,9 +122,16 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
     if let Some(code) = exit.and_then(command::exit_code) {
         session.tell(note_record(serde_json::json!({"what": "command_exit", "status": code})));
     }
+    // Of a whole machine it goes without saying.
+    let runs_on = if exit.is_some() && !options.all { session.running() } else { Vec::new() };
+    if !runs_on.is_empty() {
+        let processes: Vec<_> =
+            runs_on.iter().map(|(pid, comm)| serde_json::json!({"pid": pid, "comm": comm})).collect();
+        session.tell(note_record(serde_json::json!({"what": "runs_on", "processes": processes})));
+    }
     let Session { kernel, prober: Prober { attached, probed, mut warnings, .. }, inbox, caller, .. } = session;
     kernel.forget_targets();
-    let written = threads.stop();
+    let written = threads.stop(|| sums::of_what_is_open(&kernel));
     detach((attached.take(), sources, kernel));
     let written = match written {
         Ok(written) => written,
@@ -174,6 +157,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
         dropped_bytes: written.dropped_bytes,
         probed,
         warnings,
+        runs_on,
         opaque: written.opaque,
     })
 }
@@ -198,46 +182,6 @@ fn detach<T>(attached: T) {
     }
 }
 
-/// Events that wait. A program starts with dozens of libraries, and the one that speaks TLS is not to wait for the others.
-#[derive(Default)]
-struct Queue {
-    /// By urgency, and then in the order in which they came.
-    events: BTreeMap<(u8, u64), Event>,
-    count: u64,
-}
-
-impl Queue {
-    /// The most urgent event; waits for one if there is none.
-    fn next(&mut self, inbox: &Receiver<Event>, timeout: Duration) -> Result<Event, RecvTimeoutError> {
-        if self.events.is_empty() {
-            let event = inbox.recv_timeout(timeout)?;
-            self.add(event);
-        }
-        while let Ok(event) = inbox.try_recv() {
-            self.add(event);
-        }
-        self.events.pop_first().map(|(_, event)| event).ok_or(RecvTimeoutError::Timeout)
-    }
-
-    fn add(&mut self, event: Event) {
-        let urgency = match &event {
-            Event::Map(_, path) if !libraries::speaks_tls(path) => 2,
-            // The end comes after what was seen before it.
-            Event::CommandExit(_) => 3,
-            Event::Map(..) => 0,
-            Event::Exec(_)
-            | Event::Written(..)
-            | Event::Adopt(_)
-            | Event::Exit(_)
-            | Event::Signal { .. }
-            | Event::Warning(_)
-            | Event::Failed => 1,
-        };
-        self.count += 1;
-        self.events.insert((urgency, self.count), event);
-    }
-}
-
 /// The part of a recording that acts on events.
 struct Session<'a, 'c, 'obj> {
     kernel: Kernel<'obj>,
@@ -254,6 +198,7 @@ struct Session<'a, 'c, 'obj> {
     /// Whether processes of the future are named: then there is no end before somebody ends it.
     selects: bool,
     has_command: bool,
+    until_all_exit: bool,
 }
 
 impl Session<'_, '_, '_> {
@@ -264,9 +209,10 @@ impl Session<'_, '_, '_> {
         self.running.retain(|pid| procfs::check(*pid).is_ok());
         let mut terminal_had_its_turn = !self.has_command;
         let mut tick = Instant::now();
+        let mut exit = None;
         loop {
-            if !self.has_command && !self.selects && self.running.is_empty() {
-                return (End::Exited, None);
+            if self.is_over(exit.is_some()) {
+                return (End::Exited, exit);
             }
             if tick <= Instant::now() {
                 self.tick();
@@ -274,19 +220,45 @@ impl Session<'_, '_, '_> {
             }
             let until = deadline.map_or(tick, |deadline| deadline.min(tick));
             match self.queue.next(&self.inbox, until.saturating_duration_since(Instant::now())) {
-                Ok(Event::CommandExit(status)) => return (End::Exited, Some(status)),
+                Ok(Event::CommandExit(status)) => {
+                    exit = Some(status);
+                    self.tell_who_runs_on();
+                }
                 // Ctrl-C goes to the command as well, which may end, or ask, or go on: the second one is for us.
                 Ok(Event::Signal { from_terminal: true, .. }) if !terminal_had_its_turn => terminal_had_its_turn = true,
-                Ok(Event::Signal { number, .. }) => return (End::Signal(number), None),
+                Ok(Event::Signal { number, .. }) => return (End::Signal(number), exit),
                 // The other thread's error is the result; this one is not read.
                 Ok(Event::Warning(warning)) => (self.caller)(News::Warning(warning)),
-                Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, None),
+                Ok(Event::Failed) | Err(RecvTimeoutError::Disconnected) => return (End::Exited, exit),
                 Ok(event) => self.look(event),
                 Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return (End::Duration, None);
+                    return (End::Duration, exit);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
+        }
+    }
+
+    /// Whether nobody is left whose end is awaited.
+    fn is_over(&self, command_exited: bool) -> bool {
+        match self.has_command {
+            true => command_exited && (!self.until_all_exit || self.running().is_empty()),
+            false => !self.selects && self.running.is_empty(),
+        }
+    }
+
+    /// The recorded processes that have not ended, with their names.
+    fn running(&self) -> Vec<(u32, String)> {
+        let ourselves = std::process::id();
+        let running = self.kernel.targets().into_iter().filter(|pid| *pid != ourselves && !procfs::is_gone(*pid));
+        running.map(|pid| (pid, procfs::comm(pid))).collect()
+    }
+
+    /// The command has ended, and others may have to be waited for.
+    fn tell_who_runs_on(&mut self) {
+        let running = if self.until_all_exit { self.running() } else { Vec::new() };
+        if !running.is_empty() {
+            (self.caller)(News::RunsOn(&running));
         }
     }
 
@@ -388,10 +360,11 @@ impl Threads {
         Ok(Threads { batches, stop, drain, recorder })
     }
 
-    /// Takes what is left in the ring, and closes the file.
-    fn stop(self) -> Result<Written, Error> {
+    /// Takes what is left in the ring and then what is told last, and closes the file.
+    fn stop(self, last: impl FnOnce() -> Vec<u8>) -> Result<Written, Error> {
         drop(self.stop);
         let drained = join(self.drain, "drain the ring");
+        self.batches.send(last());
         drop(self.batches);
         let written = join(self.recorder, "write the capture");
         written.and_then(|written| drained.map(|()| written))

@@ -1,8 +1,8 @@
 //! Signals that end a recording arrive as messages.
 
 use crate::Error;
+use crate::events::Event;
 use crate::inherited::{Inherited, is_ignored};
-use crate::session::Event;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

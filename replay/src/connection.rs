@@ -125,6 +125,8 @@ pub(crate) struct Connection {
     /// Its socket was seen; and its end, which says how much went through it.
     pub has_socket: bool,
     summed: bool,
+    /// It was open when recording ended, and how much had gone through it was told.
+    left_open: bool,
     stream_socket: bool,
     /// Bytes went through it, or it was connected: a socket that only waits is no connection.
     used: bool,
@@ -196,11 +198,7 @@ impl Connection {
             socket_op::USE => self.used |= !snapshot,
             _ => {}
         }
-        let bytes = [socket.sent.get(), socket.received.get()];
-        self.used |= bytes != [0, 0];
-        for (so_far, now) in self.socket_bytes.iter_mut().zip(bytes) {
-            *so_far = (*so_far).max(now);
-        }
+        self.count([socket.sent.get(), socket.received.get()]);
         if socket.family.get() == family::UNIX && !path.is_empty() {
             // An abstract name starts with NUL, which is written as @.
             let name = text(path).replace('\0', "@");
@@ -210,6 +208,21 @@ impl Connection {
             }
         }
         self.addresses(socket)
+    }
+
+    /// So many bytes went through the socket so far, sent and received.
+    fn count(&mut self, bytes: [u64; 2]) {
+        self.used |= bytes != [0, 0];
+        for (so_far, now) in self.socket_bytes.iter_mut().zip(bytes) {
+            *so_far = (*so_far).max(now);
+        }
+    }
+
+    /// The socket was open when recording ended: if its process has exited, somebody else has it.
+    pub fn stays_open(&mut self, bytes: [u64; 2]) {
+        self.row.closed_at = None;
+        self.left_open = true;
+        self.count(bytes);
     }
 
     /// A socket that is closed or was refused has lost its addresses: what was said before stays.
@@ -475,7 +488,7 @@ impl Connection {
         let [sent, received] = self.plaintext;
         (self.row.plaintext_sent, self.row.plaintext_received) = (signed(sent), signed(received));
         let [socket_sent, socket_received] = self.socket_bytes;
-        let known = self.summed || !self.has_socket || self.row.closed_at.is_none();
+        let known = self.summed || self.left_open || !self.has_socket;
         self.row.bytes_sent = known.then(|| signed(socket_sent.max(sent)));
         self.row.bytes_received = known.then(|| signed(socket_received.max(received)));
         Some(self.row)

@@ -134,6 +134,17 @@ impl Connections {
         }
     }
 
+    /// The sums of a socket that was open when recording ended. One that nothing is known of was told of already.
+    pub fn stays_open(&mut self, sums: &record::Sums, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
+        let (key, totals) = (sums.id.get(), [sums.sent.get(), sums.received.get()]);
+        let Some(mut connection) = self.open.remove(&key) else { return };
+        connection.stays_open(totals);
+        self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
+            connection.reach(key, totals, ts, context, done);
+        });
+        self.open.insert(key, connection);
+    }
+
     /// Takes the first bytes of TLS, or a datagram.
     pub fn socket_data(
         &mut self,

@@ -20,18 +20,24 @@ pub(crate) struct Paths<'a> {
     pub new_path: &'a [u8],
 }
 
+/// An open file: its path, and the process that opened it.
+struct Open {
+    path: Option<String>,
+    proc_id: i64,
+}
+
 pub(crate) struct Files {
     capture_id: String,
     /// Architecture of the recorded machine: it numbers some flags in its own way.
     arch: String,
-    paths: Bounded<u64, String>,
-    /// Those whose paths had to be forgotten.
+    open: Bounded<u64, Open>,
+    /// Those that had to be forgotten.
     pub forgotten: u64,
 }
 
 impl Files {
     pub fn new(capture_id: String, arch: String) -> Self {
-        Files { capture_id, arch, paths: Bounded::of_bytes(MAX_OPEN, MAX_BYTES), forgotten: 0 }
+        Files { capture_id, arch, open: Bounded::of_bytes(MAX_OPEN, MAX_BYTES), forgotten: 0 }
     }
 
     /// Takes a record; the row, unless it only says again what is open.
@@ -52,12 +58,10 @@ impl Files {
         let mut path = named(paths.base, paths.path);
         match (op, id) {
             (file_op::OPEN, Some(id)) => {
-                if let Some(path) = path.clone() {
-                    let bytes = path.len();
-                    self.forgotten += self.paths.insert_bytes(id, path, bytes).len() as u64;
-                }
+                let (path, bytes) = (path.clone(), path.as_ref().map_or(0, String::len));
+                self.forgotten += self.open.insert_bytes(id, Open { path, proc_id }, bytes).len() as u64;
             }
-            (file_op::CLOSE, Some(id)) => path = self.paths.remove(&id),
+            (file_op::CLOSE, Some(id)) => path = self.open.remove(&id).and_then(|open| open.path),
             // What a link says is relative to the link, and text.
             (file_op::SYMLINK, _) => path = Some(text(paths.path)).filter(|path| !path.is_empty()),
             _ => {}
@@ -82,7 +86,7 @@ impl Files {
             new_path,
             flags: flags::of_file(op, bits, &self.arch),
             mode: has_mode.then(|| format!("{:04o}", file.mode.get() & 0o7777)),
-            result: result.into(),
+            result: Some(result.into()),
             error: errno::name(result),
             file_id: id.map(signed),
             bytes_read: closes.then(|| signed(file.bytes_read.get())),
@@ -90,6 +94,25 @@ impl Files {
             length: (op == file_op::TRUNCATE).then(|| signed(file.bytes_read.get())),
             sensitive_class: class.map(|class| class.name),
             cause_tool_call_key: None,
+        })
+    }
+
+    /// The sums of a file that nobody has closed. Of one that nothing is known of there is no row: who had it?
+    pub fn stays_open(&mut self, sums: &record::Sums, ts: Timestamp) -> Option<tables::File> {
+        let id = sums.id.get();
+        let Open { path, proc_id } = self.open.remove(&id)?;
+        let class = path.as_deref().and_then(sensitive::class);
+        Some(tables::File {
+            capture_id: self.capture_id.clone(),
+            ts,
+            proc_id,
+            op: file_op::name(file_op::CLOSE).unwrap_or_default().to_owned(),
+            path,
+            file_id: Some(signed(id)),
+            bytes_read: Some(signed(sums.received.get())),
+            bytes_written: Some(signed(sums.sent.get())),
+            sensitive_class: class.map(|class| class.name),
+            ..tables::File::default()
         })
     }
 }

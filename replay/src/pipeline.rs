@@ -26,7 +26,7 @@ use crate::values;
 use crate::wanted::{Part, Wanted};
 use crate::{Error, Named, Report, Sink};
 use agentsight_formats::record::{
-    self, Body, CAPTURER_CPU, Header, Record, SocketData, StdioData, TlsData, socket_content, way,
+    self, Body, CAPTURER_CPU, Header, Record, SocketData, StdioData, Sums, TlsData, kind, socket_content, sums_of, way,
 };
 use agentsight_formats::{self as formats, Clocks, Damage, Head, Item, Piece, Reader};
 use std::io::{Read, Seek};
@@ -227,6 +227,7 @@ impl<'s> Pipeline<'s> {
         let Some(record) = Record::from_bytes(bytes) else { return };
         match record.body() {
             Ok(body) => self.body(&record, body),
+            Err(_) if record.header.kind.get() == kind::SUMS => {}
             // Only the header was held; or the record is too short for its kind, which has been counted.
             Err(_) => {
                 self.processes.id(record.header.tgid.get());
@@ -284,11 +285,22 @@ impl<'s> Pipeline<'s> {
                 self.output.row(&process);
             }
             Body::Note { json } => self.note(json),
+            Body::Sums(sums) => self.stays_open(sums, ts),
             other => {
                 let proc_id = self.processes.id(tgid);
                 self.of_process(header, other, (proc_id, ts));
             }
         }
+    }
+
+    /// Takes what went through a file or socket that was open when recording ended.
+    fn stays_open(&mut self, sums: &Sums, ts: Timestamp) {
+        match sums.what.get() {
+            sums_of::FILE => self.files.stays_open(sums, ts).iter().for_each(|row| self.output.row(row)),
+            sums_of::SOCKET => self.connections.stays_open(sums, ts, &self.wanted, &mut self.output),
+            _ => {}
+        }
+        self.take_exchanges();
     }
 
     /// Says whose child a process is.

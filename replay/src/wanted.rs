@@ -54,6 +54,9 @@ impl Wanted {
     pub fn part_of(&self, kind: u16) -> Part {
         let wanted = match kind {
             kind::NOTE => return Part::All,
+            // It names no process.
+            kind::SUMS if self.connections || self.files => return Part::All,
+            kind::SUMS => return Part::Nothing,
             kind::CHECKPOINT | kind::PROBE | kind::DESCRIPTOR => return Part::Nothing,
             _ if !self.processes || Source::of_kind(kind).is_none() => return Part::Nothing,
             kind::FORK | kind::EXEC | kind::EXEC_ARGS | kind::EXIT | kind::PROCESS => true,

@@ -3,7 +3,8 @@
 mod common;
 
 use agentsight_formats::record::{
-    CAPTURER_CPU, Connection, Exec, Exit, File, Process, Socket, direction, family, file_op, kind, library, socket_op,
+    CAPTURER_CPU, Connection, Exec, Exit, File, Process, Socket, Sums, direction, family, file_op, kind, library,
+    socket_op, sums_of,
 };
 use agentsight_formats::{Head, Metadata, Reader, Writer};
 use agentsight_replay::{Error, replay};
@@ -169,4 +170,26 @@ fn files_of_two_recordings_are_not_read_as_one() {
     let other = capture(&[]);
     let error = read(&[two_parts().remove(0), other]).err().unwrap().to_string();
     assert_eq!(error, "run-1.asc: is not of the same recording as the files before it");
+}
+
+#[test]
+fn the_last_file_has_the_sums_of_what_was_open_before_it() {
+    let sums = |time: u64, what: u16, id: u64| {
+        let mut sums = Sums::new_zeroed();
+        sums.header = header(kind::SUMS, time, 0);
+        sums.header.cpu = CAPTURER_CPU.into();
+        (sums.what, sums.id, sums.sent, sums.received) = (what.into(), id.into(), 700.into(), 20.into());
+        bytes(&sums, &[])
+    };
+    let last = [sums(27, sums_of::SOCKET, 5), sums(28, sums_of::FILE, 9)];
+    let first = [exec(11), opened(11, 0), socket(12, 0, socket_op::CONNECT)];
+    let parts = [part(1, &[], &first), part(2, &snapshot(), &last)];
+    // Together they tell how the file was opened; alone, the last one tells that it was open before.
+    for (parts, ops) in [(&parts[..], vec!["open", "close"]), (&parts[1..], vec!["close"])] {
+        let (seen, _) = read(parts).unwrap();
+        assert_eq!(seen.cells("files", &["op"]).concat(), ops);
+        let close = *seen.table("files").last().unwrap();
+        assert_eq!(cells(close, &["path", "result", "bytes_written", "bytes_read"]), ["/w/log", "", "700", "20"]);
+        assert_eq!(seen.cells("connections", &["bytes_sent", "bytes_received", "closed_at"]), [["700", "20", ""]]);
+    }
 }

@@ -3,8 +3,9 @@
 mod common;
 
 use agentsight_formats::record::{
-    self, CAPTURER_CPU, Descriptor, Endpoint, Exit, File, Fork, Header, Metric, Socket, SocketData, StdioData, TlsBind,
-    TlsClose, direction, family, file_op, kind, library, metric, socket_content, socket_op, stdio_type,
+    self, CAPTURER_CPU, Descriptor, Endpoint, Exit, File, Fork, Header, Metric, Socket, SocketData, StdioData, Sums,
+    TlsBind, TlsClose, direction, family, file_op, kind, library, metric, socket_content, socket_op, stdio_type,
+    sums_of,
 };
 use common::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -66,6 +67,19 @@ impl Log {
             parts.map(|part| (part.len() as u16).into());
         change(&mut file);
         self.push(&file, &parts.map(str::as_bytes));
+    }
+
+    fn sums(&mut self, what: u16, id: u64, [sent, received]: [u64; 2]) {
+        let mut sums = Sums::new_zeroed();
+        sums.header = Header { tgid: 0.into(), tid: 0.into(), cpu: CAPTURER_CPU.into(), ..self.header(kind::SUMS) };
+        (sums.what, sums.id) = (what.into(), id.into());
+        (sums.sent, sums.received) = (sent.into(), received.into());
+        self.push(&sums, &[]);
+    }
+
+    fn exit(&mut self) {
+        let exit = Exit { header: self.header(kind::EXIT), ..Exit::new_zeroed() };
+        self.push(&exit, &[]);
     }
 
     fn rows(&self) -> Collected {
@@ -492,4 +506,51 @@ fn records_of_no_sense_never_panic() {
     for table in agentsight_replay::tables::TABLES {
         assert_eq!(rows_of(&file, Some(table.name)).0.table(table.name), all.table(table.name), "{}", table.name);
     }
+}
+
+#[test]
+fn a_file_that_nobody_closed_has_its_sums_in_a_close_without_result() {
+    let mut log = Log::default();
+    for (id, path) in [(7, "/w/out.txt"), (8, "/w/log")] {
+        log.file(file_op::OPEN, ["", path, "", ""], |file| (file.file_id, file.result) = (id.into(), 1.into()));
+    }
+    log.file(file_op::CLOSE, [""; 4], |file| (file.file_id, file.bytes_written) = (8.into(), 3.into()));
+    log.exit();
+    log.sums(sums_of::FILE, 7, [10, 2]);
+    // Of one that nothing is known of nobody knows whose it is; and one that was closed is.
+    log.sums(sums_of::FILE, 8, [3, 0]);
+    log.sums(sums_of::FILE, 9, [1, 1]);
+    let seen = log.rows();
+    let names = ["proc_id", "op", "path", "result", "bytes_written", "bytes_read"];
+    let expected = [
+        ["1", "open", "/w/out.txt", "1", "", ""],
+        ["1", "open", "/w/log", "1", "", ""],
+        ["1", "close", "/w/log", "0", "3", "0"],
+        ["1", "close", "/w/out.txt", "", "10", "2"],
+    ];
+    assert_eq!(seen.cells("files", &names), expected);
+    assert_eq!(seen.table("processes").len(), 1, "the record of sums names no process");
+}
+
+#[test]
+fn bytes_of_a_connection_are_null_only_where_nobody_told() {
+    let names = ["bytes_sent", "bytes_received", "closed_at"];
+    let row = |log: &Log| {
+        let seen = log.rows();
+        let row = cells(seen.table("connections")[0], &names);
+        row.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut log = Log::default();
+    log.socket(5, socket_op::CONNECT, |_| {});
+    log.say(library::OPENSSL, 6, direction::SENT, GET);
+    log.bind(6, 5);
+    // The capturer was killed: how much has gone through the socket is not known.
+    assert_eq!(row(&log), ["", "", ""]);
+    log.exit();
+    assert_eq!(row(&log), ["", "", "1000004"]);
+    // Somebody else has it, and the capturer came to its end.
+    log.sums(sums_of::SOCKET, 5, [900, 3000]);
+    log.sums(sums_of::SOCKET, 77, [1, 1]);
+    assert_eq!(row(&log), ["900", "3000", ""]);
+    assert_eq!(log.rows().table("connections").len(), 1);
 }

@@ -55,6 +55,36 @@ pub mod drop_reason {
     }
 }
 
+/// [`kind::SUMS`](super::kind::SUMS); the header names no process.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Sums {
+    pub header: Header,
+    /// Of the socket or of the open file.
+    pub id: U64,
+    /// Bytes sent or written so far.
+    pub sent: U64,
+    /// Bytes received or read so far.
+    pub received: U64,
+    /// [`sums_of`].
+    pub what: U16,
+    pub reserved: [U16; 3],
+}
+
+/// Values of [`Sums::what`].
+pub mod sums_of {
+    pub const SOCKET: u16 = 1;
+    pub const FILE: u16 = 2;
+
+    pub fn name(what: u16) -> Option<&'static str> {
+        match what {
+            SOCKET => Some("socket"),
+            FILE => Some("file"),
+            _ => None,
+        }
+    }
+}
+
 /// [`kind::PROBE`](super::kind::PROBE) and [`kind::NOTE`](super::kind::NOTE): the rest of the record is one JSON object in UTF-8.
 ///
 /// A probe: `{"path", "build_id", "library", "attach", "functions": [{"name", "offset"}]}`.

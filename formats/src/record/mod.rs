@@ -105,6 +105,8 @@ pub mod kind {
     pub const METRIC: u16 = 0x8005;
     /// Snapshot of an open file descriptor: [`super::Descriptor`].
     pub const DESCRIPTOR: u16 = 0x8006;
+    /// What went through a socket or file that was open when recording ended: [`super::Sums`].
+    pub const SUMS: u16 = 0x8007;
 
     /// Name of a kind as `agentsight cat --kind` takes it, or `None` for a kind of a newer version.
     pub fn name(kind: u16) -> Option<&'static str> {
@@ -135,6 +137,7 @@ pub mod kind {
         (NOTE, "note"),
         (METRIC, "metric"),
         (DESCRIPTOR, "descriptor"),
+        (SUMS, "sums"),
     ];
 }
 

@@ -75,6 +75,7 @@ pub enum Body<'a> {
         args: &'a [u8],
     },
     Connection(&'a Connection),
+    Sums(&'a Sums),
     Probe {
         json: &'a [u8],
     },
@@ -184,6 +185,7 @@ impl<'a> Record<'a> {
                 Body::Process { process, path, cwd, args }
             }
             kind::CONNECTION => Body::Connection(self.fixed()?.0),
+            kind::SUMS => Body::Sums(self.fixed()?.0),
             kind::PROBE => Body::Probe { json: self.fixed::<Json>()?.1 },
             kind::NOTE => Body::Note { json: self.fixed::<Json>()?.1 },
             _ => Body::Unknown,

@@ -10,7 +10,7 @@ table! {
         capture_id: String,
         /// When the call returned.
         ts: Timestamp,
-        /// The process.
+        /// The process; of a close that nobody saw (`result` is null), the one that opened it.
         proc_id: i64,
         /// `open`, `close`, `rename`, `unlink`, `mkdir`, `rmdir`, `link`, `symlink`, `chmod` or `truncate`.
         op: String,
@@ -22,15 +22,15 @@ table! {
         flags: Option<String>,
         /// Permissions in octal that open (of a new file), mkdir or chmod asked for.
         mode: Option<String> [otel = "file.mode"],
-        /// What the call returned: a descriptor (of open and close), 0, or a negative errno.
-        result: i64,
+        /// What the call returned: a descriptor (of open and close), 0, or a negative errno. Null of a close that nobody saw before recording ended: the sums so far, of a file that was still open, or that an exec closed.
+        result: Option<i64>,
         /// Name of the error, as `ENOENT`; null on success.
         error: Option<String> [otel = "error.type"],
         /// Joins the open of a regular file with its close.
         file_id: Option<i64>,
-        /// Bytes read through the open file, by all processes that share it; at its close.
+        /// Bytes read through the open file, by all processes that share it; at its close, or when recording ended.
         bytes_read: Option<i64> [unit = "bytes"],
-        /// Bytes written through the open file, by all processes that share it; at its close.
+        /// Bytes written through the open file, by all processes that share it; at its close, or when recording ended.
         bytes_written: Option<i64> [unit = "bytes"],
         /// Length that truncate gives the file.
         length: Option<i64> [unit = "bytes", otel = "file.size"],

@@ -14,7 +14,7 @@ table! {
         proc_id: i64,
         /// When it was connected, accepted or first used.
         opened_at: Timestamp,
-        /// When it was closed, or its process exited; null if neither was seen.
+        /// When it was closed, or its process exited; null if neither was seen, or somebody else had it open still when recording ended.
         closed_at: Option<Timestamp>,
         /// `client` (connected) or `server` (accepted); null where neither was seen.
         role: Option<&'static str>,
@@ -43,7 +43,7 @@ table! {
         plaintext_seen: bool,
         /// The other connection over which the same TLS session goes: the process forwards it from one to the other, so that its plaintext is to be seen elsewhere.
         forwards_conn_id: Option<i64>,
-        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where the record of its end was lost.
+        /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where nobody told, because the record of its end was lost or the capturer was killed.
         bytes_sent: Option<i64> [unit = "bytes"],
         /// Bytes received through the socket, as `bytes_sent`.
         bytes_received: Option<i64> [unit = "bytes"],
