@@ -21,6 +21,7 @@ mod moduledata;
 mod named;
 mod openssl;
 mod pclntab;
+mod peek;
 mod reasons;
 mod references;
 mod relocations;
