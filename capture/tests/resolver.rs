@@ -1,6 +1,6 @@
 //! The resolver on programs that people run: pinned versions, fetched from the registries that this machine is set up for.
 //!
-//! They are kept in `$AGENTSIGHT_TEST_CACHE`, else among Cargo's files for tests; about 170 MB are downloaded once. Without
+//! They are kept in `$AGENTSIGHT_TEST_CACHE`, else among Cargo's files for tests; about 175 MB are downloaded once. Without
 //! them and without a network these tests fail: what was not tried is not known to work.
 
 use agentsight_capture::resolver::{Binary, Library, cookie::op, cookie::op_of, resolve};
@@ -92,6 +92,15 @@ fn bun_on_x86_64_has_boringssl() {
 fn bun_on_arm64_has_boringssl() {
     let binary = resolve(&npm("@oven/bun-linux-aarch64", "1.4.5", "package/bin/bun")).unwrap();
     assert_eq!(sites(&binary, Library::Boringssl), [(0x2125500, "SSL_read"), (0x21a07c0, "SSL_write")]);
+}
+
+/// A BoringSSL for Rust that writes past `SSL_write`. Offsets: the reports as `objdump` shows them, all in the function that
+/// `SSL_seal_app_data` ends in.
+#[test]
+fn wreq_seals_what_it_writes() {
+    let binary = resolve(&wheel("wreq", "0.13.0", "x86_64", "wreq/wreq.abi3.so")).unwrap();
+    let expected = [(0x847e00, "SSL_seal_app_data"), (0x85c5c0, "SSL_read"), (0x85c950, "SSL_write")];
+    assert_eq!(sites(&binary, Library::Boringssl), expected);
 }
 
 /// Offsets: those that the Python prototype found, which looks for frame pointers.

@@ -10,6 +10,8 @@ use super::{ResolveError, Stack, peek};
 
 /// The source file, as its name ends.
 pub(super) const ANCHOR: &[u8] = b"ssl/ssl_lib.cc\0";
+/// The source file below it, of what it writes.
+pub(super) const SEAL_ANCHOR: &[u8] = b"ssl/s3_pkt.cc\0";
 const METHOD: &str = "reason codes";
 
 /// `SSL_R_UNINITIALIZED`, `SSL_R_SSL_HANDSHAKE_FAILURE`, `SSL_R_BAD_LENGTH` and `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`, in
@@ -18,9 +20,11 @@ const UNINITIALIZED: u32 = 226;
 const HANDSHAKE_FAILURE: u32 = 215;
 const BAD_LENGTH: u32 = 111;
 const NOT_CALLED: u32 = 66;
+/// `SSL_R_OUTPUT_ALIASES_INPUT`.
+const OUTPUT_ALIASES_INPUT: u32 = 189;
 
-/// Looks for the functions, given the references to the file's name.
-pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack, ResolveError> {
+/// Looks for the functions, given the references to the files' names.
+pub(super) fn find(image: &Image<'_>, references: &[Reference], below: &[Reference]) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::Boringssl, METHOD);
     let reporters = reasons::reporters(image, references, false)?;
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
@@ -36,7 +40,24 @@ pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack,
             reasons::add(image, &mut stack, function, cookie(Library::Boringssl, op, count::RETURNED), name);
         }
     }
+    seal(image, &mut stack, below)?;
     Ok(stack)
+}
+
+/// `SSL_seal_app_data`, which a BoringSSL for Rust has (btls) in addition: what is written goes past `SSL_write` into memory of
+/// the program's. Nothing else in its source file is given room for what it makes, and reports that this is where its input is.
+fn seal(image: &Image<'_>, stack: &mut Stack, references: &[Reference]) -> Result<(), ResolveError> {
+    const NAME: &str = "SSL_seal_app_data";
+    let reporters = reasons::reporters(image, references, false)?;
+    let seals: Vec<_> = reporters.iter().filter(|reporter| reporter.has(OUTPUT_ALIASES_INPUT)).collect();
+    if seals.is_empty() {
+        return Ok(());
+    }
+    if let Some(seal) = one(stack, &format!("{NAME} {{{OUTPUT_ALIASES_INPUT}}}"), seals) {
+        let cookie = cookie(Library::Boringssl, op::SEAL_DATA, count::RETURNED);
+        reasons::add(image, stack, seal.function, cookie, NAME);
+    }
+    Ok(())
 }
 
 /// `SSL_read` and `SSL_peek` report that they were called for QUIC, on a line between those of `ssl_read_impl`, which may be

@@ -23,6 +23,8 @@ pub mod op {
     pub const GO_CLOSE: u64 = 14;
     pub const RING_SEAL: u64 = 15;
     pub const RING_OPEN: u64 = 16;
+    /// What is written is taken from several buffers, and encrypted to where the program says.
+    pub const SEAL_DATA: u64 = 19;
 }
 
 /// How many bytes were read or written. Bits 8 to 15 of the cookie: zero, or the number (from 1) of the argument that points
