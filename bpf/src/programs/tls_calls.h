@@ -24,6 +24,8 @@ enum operation {
 	OP_GO_CLOSE = 14,
 	OP_RING_SEAL = 15,
 	OP_RING_OPEN = 16,
+	OP_UTLS_READ = 17, /* (what points to the connection first of all, …), otherwise as of crypto/tls */
+	OP_UTLS_WRITE = 18,
 	OP_SEAL_DATA = 19, /* (connection, room, …, …, iovec, count, size, bytes taken) */
 	OPERATIONS,
 };

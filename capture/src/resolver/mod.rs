@@ -15,6 +15,7 @@ mod entry;
 #[cfg(test)]
 mod fake;
 mod functions;
+mod gocode;
 mod golang;
 mod image;
 mod moduledata;
