@@ -1,6 +1,6 @@
 //! The resolver on programs that people run: pinned versions, fetched from the registries that this machine is set up for.
 //!
-//! They are kept in `$AGENTSIGHT_TEST_CACHE`, else among Cargo's files for tests; about 170 MB are downloaded once. Without
+//! They are kept in `$AGENTSIGHT_TEST_CACHE`, else among Cargo's files for tests; about 190 MB are downloaded once. Without
 //! them and without a network these tests fail: what was not tried is not known to work.
 
 use agentsight_capture::resolver::{Binary, Library, cookie::op, cookie::op_of, resolve};
@@ -63,12 +63,11 @@ fn npm(package: &str, version: &str, path: &str) -> File {
 /// A file of a Python wheel.
 fn wheel(package: &str, version: &str, machine: &str, path: &str) -> File {
     fetched(&format!("{package}-{machine}"), path, |folder| {
-        let (platform, wanted) = (format!("manylinux2014_{machine}"), format!("{package}=={version}"));
-        run(
-            "pip",
-            &["download", "--quiet", "--no-deps", "--only-binary=:all:", "--platform", &platform, &wanted],
-            folder,
-        );
+        // Two names of one platform: wheels have one or both.
+        let platforms = ["manylinux2014", "manylinux_2_17"].map(|name| format!("--platform={name}_{machine}"));
+        let [one, other] = &platforms;
+        let wanted = format!("{package}=={version}");
+        run("pip", &["download", "--quiet", "--no-deps", "--only-binary=:all:", one, other, &wanted], folder);
         run("python3", &["-m", "zipfile", "-e", &only(folder, "whl"), "."], folder);
     })
 }
@@ -92,6 +91,15 @@ fn bun_on_x86_64_has_boringssl() {
 fn bun_on_arm64_has_boringssl() {
     let binary = resolve(&npm("@oven/bun-linux-aarch64", "1.4.5", "package/bin/bun")).unwrap();
     assert_eq!(sites(&binary, Library::Boringssl), [(0x2125500, "SSL_read"), (0x21a07c0, "SSL_write")]);
+}
+
+/// A BoringSSL for Rust that writes past `SSL_write`. Offsets: the reports as `objdump` shows them, all in the function that
+/// `SSL_seal_app_data` ends in.
+#[test]
+fn wreq_seals_what_it_writes() {
+    let binary = resolve(&wheel("wreq", "0.13.0", "x86_64", "wreq/wreq.abi3.so")).unwrap();
+    let expected = [(0x847e00, "SSL_seal_app_data"), (0x85c5c0, "SSL_read"), (0x85c950, "SSL_write")];
+    assert_eq!(sites(&binary, Library::Boringssl), expected);
 }
 
 /// Offsets: those that the Python prototype found, which looks for frame pointers.
@@ -197,6 +205,20 @@ fn an_older_esbuild_has_go_tls() {
     let read = vec![0x1e47c4, 0x1e47f1, 0x1e4872, 0x1e49bd, 0x1e49f0, 0x1e4a6d, 0x1e4a8b];
     let write = vec![0x1e35bb, 0x1e3763, 0x1e37d3, 0x1e3843, 0x1e38a6, 0x1e38f6, 0x1e3932, 0x1e395c];
     assert_eq!(go_sites(&binary), ([0x1e46c0 + 10, 0x1e31e0 + 15, 0x1e4b20 + 10], read, write));
+}
+
+/// A library with crypto/tls and utls, a copy that most of its connections are of. Functions: as its symbols say; returns: as
+/// `objdump` counts them.
+#[test]
+fn a_copy_of_go_tls_is_found_beside_it() {
+    let path = "tls_client/dependencies/tls-client-linux-ubuntu-amd64.so";
+    let binary = resolve(&wheel("tls_client", "2.0.0", "x86_64", path)).unwrap();
+    let of = |op| binary.sites().filter(|site| op_of(site.cookie) == op).map(|site| site.offset).collect::<Vec<_>>();
+    assert_eq!(of(op::GO_READ), [0x344fca, 0x3bea6a]);
+    assert_eq!(of(op::GO_WRITE), [0x343a8f, 0x3bd52f]);
+    assert_eq!(of(op::GO_CLOSE), [0x3453ea, 0x3bee8a]);
+    assert_eq!((of(op::UTLS_READ), of(op::UTLS_WRITE)), (vec![0x3f9a2a], vec![0x3f788f]));
+    assert_eq!((of(op::GO_READ_RETURN).len(), of(op::GO_WRITE_RETURN).len()), (7 + 7 + 7, 8 + 8 + 9));
 }
 
 /// Go 1.17: the table is of an older layout.

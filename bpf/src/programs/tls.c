@@ -11,19 +11,39 @@
 #include "tls_connections.h"
 #include "tls_received.h"
 
-/* Gives out the bytes of a connection. */
-static __always_inline void emit_bytes(struct calls *all, struct connection *connection, u64 cookie, u64 address, u64 len)
+/* What gives out so many bytes of a connection, when it is told where they are. */
+static __always_inline struct transfer *transfer_of(struct calls *all, struct connection *connection, u64 cookie, u64 len)
 {
 	struct transfer *transfer = &all->transfer;
 	u16 direction = direction_of(cookie);
 
 	start_transfer(transfer, len);
-	transfer->address = address;
-	transfer->left_here = len;
 	transfer->object = connection->id;
 	transfer->direction = direction;
 	transfer->library = LIBRARY(cookie);
 	transfer->offset = __sync_fetch_and_add(&connection->offset[direction & 1], len);
+	return transfer;
+}
+
+/* Gives out the bytes of a connection. */
+static __always_inline void emit_bytes(struct calls *all, struct connection *connection, u64 cookie, u64 address, u64 len)
+{
+	struct transfer *transfer = transfer_of(all, connection, cookie, len);
+
+	transfer->address = address;
+	transfer->left_here = len;
+	emit_transfer(transfer);
+}
+
+/* The same, of bytes that are scattered over buffers. */
+static __always_inline void emit_buffers(struct calls *all, struct connection *connection, u64 cookie, u64 vector, u64 buffers,
+					 u64 len)
+{
+	struct transfer *transfer = transfer_of(all, connection, cookie, len);
+
+	transfer->left_here = 0;
+	transfer->vector = vector;
+	transfer->vector_left = buffers;
 	emit_transfer(transfer);
 }
 
@@ -32,6 +52,12 @@ static __always_inline u64 transferred(struct pt_regs *ctx, const struct call *c
 {
 	u64 library = LIBRARY(call->cookie), count = 0;
 
+	/* Its result is 0 where it took something. What it says it took is of what it was given, or this is another function. */
+	if (OPERATION(call->cookie) == OP_SEAL_DATA) {
+		if ((int)PT_REGS_RC(ctx) || bpf_probe_read_user(&count, sizeof(count), (void *)call->count))
+			return 0;
+		return count <= call->input_len ? count : 0;
+	}
 	/* OpenSSL and NSS return an int, of which the upper half may be anything. */
 	if (library == ASC_GNUTLS) {
 		long result = PT_REGS_RC(ctx);
@@ -107,6 +133,12 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 	barrier_var(fourth);
 	barrier_var(fifth);
 	call->count = COUNT_ARGUMENT(cookie) == 5 ? fifth : fourth;
+	if (operation == OP_SEAL_DATA) {
+		call->buffer = fifth;
+		call->input = argument(ctx, 5);
+		call->input_len = argument(ctx, 6);
+		call->count = argument(ctx, 7);
+	}
 	if (direction_of(cookie) == ASC_SENT) {
 		struct connection *connection = open_connection(call->ssl, target);
 
@@ -153,7 +185,10 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	}
 	if (direction_of(call->cookie) == ASC_RECEIVED)
 		bind_reader(connection, call, len);
-	emit_bytes(all, connection, call->cookie, call->buffer, len);
+	if (OPERATION(call->cookie) == OP_SEAL_DATA)
+		emit_buffers(all, connection, call->cookie, call->buffer, call->input, len);
+	else
+		emit_bytes(all, connection, call->cookie, call->buffer, len);
 	return 0;
 }
 

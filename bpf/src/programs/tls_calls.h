@@ -24,6 +24,9 @@ enum operation {
 	OP_GO_CLOSE = 14,
 	OP_RING_SEAL = 15,
 	OP_RING_OPEN = 16,
+	OP_UTLS_READ = 17, /* (what points to the connection first of all, …), otherwise as of crypto/tls */
+	OP_UTLS_WRITE = 18,
+	OP_SEAL_DATA = 19, /* (connection, room, …, …, iovec, count, size, bytes taken) */
 	OPERATIONS,
 };
 
@@ -36,10 +39,10 @@ enum operation {
 struct call {
 	u64 sp;
 	u64 ssl;
-	u64 buffer;
-	u64 count; /* where the number of bytes is put */
+	u64 buffer; /* of OP_SEAL_DATA: struct iovec */
+	u64 count;  /* where the number of bytes is put */
 	u64 cookie;
-	/* Of AEAD: what is opened, and whether the last byte of what is in it is its type. */
+	/* Of AEAD: what is opened, and whether the last byte of what is in it is its type. Of OP_SEAL_DATA: buffers, and bytes in them. */
 	u64 input;
 	u64 input_len;
 	u64 type_inside;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Dual MIT/GPL */
 /*
- * crypto/tls of Go. A goroutine's stack may move while a function runs, so that return probes would break it: probes sit at
- * each of the function's return instructions in their place. Arguments are in registers (Go's ABIInternal, since 1.17), and a
- * call is known by its goroutine, which may change its thread. Included by tls.c.
+ * crypto/tls of Go, and utls, which is made of it. A goroutine's stack may move while a function runs, so that return probes would
+ * break it: probes sit at each of the function's return instructions in their place. Arguments are in registers (Go's
+ * ABIInternal, since 1.17), and a call is known by its goroutine, which may change its thread. Included by tls.c.
  */
 
 #if defined(__TARGET_ARCH_x86)
@@ -38,7 +38,8 @@ struct {
 
 static __always_inline bool is_go(u64 operation)
 {
-	return operation == OP_GO_CLOSE || (operation >= OP_GO_READ && operation <= OP_GO_WRITE_RETURN);
+	return operation == OP_GO_CLOSE || (operation >= OP_GO_READ && operation <= OP_GO_WRITE_RETURN) ||
+	       operation == OP_UTLS_READ || operation == OP_UTLS_WRITE;
 }
 
 /* The goroutine that a system call is made by. */
@@ -92,7 +93,10 @@ static __always_inline void go_enter(struct pt_regs *ctx, struct target *target,
 	struct go_call call = { .connection = GO_FIRST(ctx), .buffer = GO_SECOND(ctx), .entered = bpf_ktime_get_ns() };
 
 	target->told |= TOLD_BY_WHOM;
-	key.direction = operation == OP_GO_READ ? ASC_RECEIVED : ASC_SENT;
+	/* Its connections are of a type that has crypto/tls's within, behind its first pointer. */
+	if (operation == OP_UTLS_READ || operation == OP_UTLS_WRITE)
+		call.connection = word_at(call.connection);
+	key.direction = operation == OP_GO_READ || operation == OP_UTLS_READ ? ASC_RECEIVED : ASC_SENT;
 	if (bpf_map_update_elem(&go_calls, &key, &call, BPF_ANY))
 		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, 0);
 }
@@ -122,8 +126,8 @@ static __always_inline void go_call(struct pt_regs *ctx, struct target *target, 
 
 	if (operation == OP_GO_CLOSE)
 		forget_connection(GO_FIRST(ctx), target);
-	else if (operation == OP_GO_READ || operation == OP_GO_WRITE)
-		go_enter(ctx, target, operation);
-	else
+	else if (operation == OP_GO_READ_RETURN || operation == OP_GO_WRITE_RETURN)
 		go_return(ctx, target, all, cookie);
+	else
+		go_enter(ctx, target, operation);
 }

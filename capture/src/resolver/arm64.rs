@@ -81,11 +81,20 @@ fn is_branch(word: u32) -> bool {
     word & 0x7c00_0000 == 0x1400_0000 || word == RET
 }
 
-/// Targets of `bl`.
-pub(super) fn calls(piece: &Piece) -> impl Iterator<Item = u64> + '_ {
+/// Places and targets of `bl`.
+pub(super) fn calls(piece: &Piece) -> impl Iterator<Item = (u64, u64)> + '_ {
     words(&piece.bytes).enumerate().filter(|(_, word)| word & 0xfc00_0000 == 0x9400_0000).map(|(index, word)| {
-        piece.address.wrapping_add(index as u64 * 4).wrapping_add_signed(signed(word & 0x3ff_ffff, 26) * 4)
+        let at = piece.address.wrapping_add(index as u64 * 4);
+        (at, at.wrapping_add_signed(signed(word & 0x3ff_ffff, 26) * 4))
     })
+}
+
+/// What a function calls first, if its first three arguments are then as they were: until there nothing is put into x0 to x2.
+pub(super) fn passes_on(piece: &Piece) -> Option<u64> {
+    let (at, target) = calls(piece).next()?;
+    let before = ((at - piece.address) / 4) as usize;
+    let keeps = |word: u32| word & 31 > 2 && !is_branch(word);
+    words(&piece.bytes).take(before).all(keeps).then_some(target)
 }
 
 #[cfg(test)]
@@ -137,6 +146,16 @@ mod tests {
     fn calls_go_forward_and_back() {
         // bl +8; bl -4
         let code = piece(&[0x9400_0002, 0x97ff_ffff]);
-        assert_eq!(calls(&code).collect::<Vec<_>>(), [0x1_0008, 0x1_0000]);
+        assert_eq!(calls(&code).collect::<Vec<_>>(), [(0x1_0000, 0x1_0008), (0x1_0004, 0x1_0000)]);
+    }
+
+    #[test]
+    fn arguments_are_passed_on_by_who_does_not_touch_them() {
+        // stp x29,x30,[sp,#-32]!; mov x19,x0; bl +8
+        let code = piece(&[0xa9be_7bfd, 0xaa00_03f3, 0x9400_0002]);
+        assert_eq!(passes_on(&code), Some(0x1_0010));
+        // mov w2,#1 in between
+        assert_eq!(passes_on(&piece(&[0xa9be_7bfd, 0x5280_0022, 0x9400_0002])), None);
+        assert_eq!(passes_on(&piece(&[0xa9be_7bfd])), None);
     }
 }

@@ -32,7 +32,9 @@ pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack,
             |reporter: &&Reporter| reporter.has_all(reasons) && !without.iter().any(|reason| reporter.has(*reason));
         let found: Vec<&Reporter> = reporters.iter().filter(is).collect();
         match found[..] {
-            [only] => reasons::add(image, &mut stack, only, cookie(Library::AwsLc, *op, count::RETURNED), name),
+            [only] => {
+                reasons::add(image, &mut stack, only.function, cookie(Library::AwsLc, *op, count::RETURNED), name)
+            }
             _ => stack.why.push(format!("{name}: {} functions report {reasons:?}", found.len())),
         }
     }

@@ -2,25 +2,29 @@
 //! `ssl/ssl_lib.cc`. The connection's end cannot be told this way and is not probed.
 
 use super::cookie::{Library, cookie, count, op};
+use super::functions::Function;
 use super::image::Image;
 use super::reasons::{self, Reporter};
 use super::references::Reference;
-use super::{ResolveError, Stack};
+use super::{ResolveError, Stack, peek};
 
 /// The source file, as its name ends.
 pub(super) const ANCHOR: &[u8] = b"ssl/ssl_lib.cc\0";
+/// The source file below it, of what it writes.
+pub(super) const SEAL_ANCHOR: &[u8] = b"ssl/s3_pkt.cc\0";
 const METHOD: &str = "reason codes";
 
-/// `SSL_R_UNINITIALIZED`, `SSL_R_SSL_HANDSHAKE_FAILURE`, `SSL_R_BAD_LENGTH`, `SSL_R_CONNECTION_TYPE_NOT_SET` and
-/// `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`, in BoringSSL's ssl.h and err.h.
+/// `SSL_R_UNINITIALIZED`, `SSL_R_SSL_HANDSHAKE_FAILURE`, `SSL_R_BAD_LENGTH` and `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`, in
+/// BoringSSL's ssl.h and err.h.
 const UNINITIALIZED: u32 = 226;
 const HANDSHAKE_FAILURE: u32 = 215;
 const BAD_LENGTH: u32 = 111;
-const TYPE_NOT_SET: u32 = 134;
 const NOT_CALLED: u32 = 66;
+/// `SSL_R_OUTPUT_ALIASES_INPUT`.
+const OUTPUT_ALIASES_INPUT: u32 = 189;
 
-/// Looks for the functions, given the references to the file's name.
-pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack, ResolveError> {
+/// Looks for the functions, given the references to the files' names.
+pub(super) fn find(image: &Image<'_>, references: &[Reference], below: &[Reference]) -> Result<Stack, ResolveError> {
     let mut stack = Stack::new(Library::Boringssl, METHOD);
     let reporters = reasons::reporters(image, references, false)?;
     let reports: usize = reporters.iter().map(|reporter| reporter.reports.len()).sum();
@@ -29,28 +33,49 @@ pub(super) fn find(image: &Image<'_>, references: &[Reference]) -> Result<Stack,
     let Some(write) = one(&mut stack, "SSL_write {226,215,111}", reporters.iter().filter(writes).collect()) else {
         return Ok(stack);
     };
-    let read = read(&mut stack, &reporters, write);
-    let found = [(Some(write), op::WRITE, "SSL_write"), (read, op::READ, "SSL_read")];
-    for (reporter, op, name) in found {
-        if let Some(reporter) = reporter {
-            reasons::add(image, &mut stack, reporter, cookie(Library::Boringssl, op, count::RETURNED), name);
+    let read = read(image, &mut stack, &reporters, write)?;
+    let found = [(Some(write.function), op::WRITE, "SSL_write"), (read, op::READ, "SSL_read")];
+    for (function, op, name) in found {
+        if let Some(function) = function {
+            reasons::add(image, &mut stack, function, cookie(Library::Boringssl, op, count::RETURNED), name);
         }
     }
+    seal(image, &mut stack, below)?;
     Ok(stack)
 }
 
-/// `SSL_read` reports nothing but that it was called for QUIC, on a line between those of `ssl_read_impl` and `SSL_write`.
-fn read<'found>(stack: &mut Stack, reporters: &'found [Reporter], write: &Reporter) -> Option<&'found Reporter> {
-    let implements = |reporter: &&Reporter| {
-        reporter.has_all(&[UNINITIALIZED, HANDSHAKE_FAILURE])
-            && !reporter.has(BAD_LENGTH)
-            && !reporter.has(TYPE_NOT_SET)
+/// `SSL_seal_app_data`, which a BoringSSL for Rust has (btls) in addition: what is written goes past `SSL_write` into memory of
+/// the program's. Nothing else in its source file is given room for what it makes, and reports that this is where its input is.
+fn seal(image: &Image<'_>, stack: &mut Stack, references: &[Reference]) -> Result<(), ResolveError> {
+    const NAME: &str = "SSL_seal_app_data";
+    let reporters = reasons::reporters(image, references, false)?;
+    let seals: Vec<_> = reporters.iter().filter(|reporter| reporter.has(OUTPUT_ALIASES_INPUT)).collect();
+    if seals.is_empty() {
+        return Ok(());
+    }
+    if let Some(seal) = one(stack, &format!("{NAME} {{{OUTPUT_ALIASES_INPUT}}}"), seals) {
+        let cookie = cookie(Library::Boringssl, op::SEAL_DATA, count::RETURNED);
+        reasons::add(image, stack, seal.function, cookie, NAME);
+    }
+    Ok(())
+}
+
+/// `SSL_read` and `SSL_peek` report that they were called for QUIC, on a line between those of `ssl_read_impl`, which may be
+/// copied into them, and `SSL_write`; or only `SSL_peek` does, where `SSL_read` calls it.
+fn read(
+    image: &Image<'_>,
+    stack: &mut Stack,
+    reporters: &[Reporter],
+    write: &Reporter,
+) -> Result<Option<Function>, ResolveError> {
+    let Some(last) = write.reports.iter().filter_map(|report| report.line).min() else { return Ok(None) };
+    let before = |reporter: &Reporter| reporter.lines(HANDSHAKE_FAILURE).filter(|line| *line < last).max();
+    let Some(first) = reporters.iter().filter_map(before).max() else {
+        stack.why.push(format!("ssl_read_impl {{226,215}}: no function reports this before line {last}"));
+        return Ok(None);
     };
-    let below = one(stack, "ssl_read_impl {226,215}", reporters.iter().filter(implements).collect())?;
-    let (first, last) =
-        (below.lines(HANDSHAKE_FAILURE).max()?, write.reports.iter().filter_map(|report| report.line).min()?);
     let reads = |reporter: &&Reporter| {
-        reporter.reports.len() == 1 && reporter.lines(NOT_CALLED).any(|line| first < line && line < last)
+        !reporter.has(BAD_LENGTH) && reporter.lines(NOT_CALLED).any(|line| first < line && line < last)
     };
     let mut found: Vec<_> = reporters.iter().filter(reads).collect();
     // SSL_peek shares the line where the compiler copied it into SSL_read, which does more.
@@ -59,9 +84,32 @@ fn read<'found>(stack: &mut Stack, reporters: &'found [Reporter], write: &Report
     match found[..] {
         [larger, smaller] if size(&larger) > size(&smaller) => {
             stack.why.push("SSL_read {66}: the larger of two functions; the other is SSL_peek".to_owned());
-            Some(larger)
+            Ok(Some(larger.function))
         }
-        _ => one(stack, &format!("SSL_read {{66}}, lines {first} to {last}"), found),
+        _ => match one(stack, &format!("SSL_read {{66}}, lines {first} to {last}"), found) {
+            Some(only) => read_or_peek(image, stack, only.function),
+            None => Ok(None),
+        },
+    }
+}
+
+/// `SSL_read`, given the one function that is it or `SSL_peek`.
+fn read_or_peek(image: &Image<'_>, stack: &mut Stack, either: Function) -> Result<Option<Function>, ResolveError> {
+    let start = either.start;
+    match peek::readers(image, start)?[..] {
+        [reader] => {
+            stack.why.push(format!("SSL_read {{66}}: {start:#x} is SSL_peek, which it calls"));
+            Ok(Some(reader))
+        }
+        [] if peek::consumes(image, &either) => Ok(Some(either)),
+        [] => {
+            stack.why.push(format!("SSL_read {{66}}: {start:#x} is SSL_peek, and no function near it is SSL_read"));
+            Ok(None)
+        }
+        ref readers => {
+            stack.why.push(format!("SSL_read {{66}}: {} functions call SSL_peek at {start:#x}", readers.len()));
+            Ok(None)
+        }
     }
 }
 
@@ -96,6 +144,25 @@ mod tests {
     const WRITE: &[(u32, u32)] = &[(66, 950), (226, 955), (215, 960), (111, 970)];
     const OTHER: &[(u32, u32)] = &[(66, 1200)];
 
+    /// mov rax,[rdi+0x30]; add [rax+0x80],rcx; mov [rax+0x88],rdx
+    const CONSUMES: &[u8] = &[0x48, 0x8b, 0x47, 0x30, 0x48, 0x01, 0x88, 0x80, 0, 0, 0, 0x48, 0x89, 0x90, 0x88, 0, 0, 0];
+
+    /// A program in which one of the functions takes something off what is pending.
+    fn consuming(functions: &[&[(u32, u32)]], which: usize, slots: [u8; 3]) -> Binary {
+        let does = |index, _| if index == which { CONSUMES.to_vec() } else { Vec::new() };
+        resolve(&fake::reporting_and(NAME, functions, slots, does)).unwrap()
+    }
+
+    /// A program in which one of the functions, after some code, calls another, and takes something off what is pending.
+    fn calling(functions: &[&[(u32, u32)]], which: usize, code: &[u8], called: usize) -> Binary {
+        let does = |index, at: u64| {
+            let distance = fake::function(called) as i32 - (at as i32 + code.len() as i32 + 5);
+            let call = [code, &[0xe8], &distance.to_le_bytes(), CONSUMES].concat();
+            if index == which { call } else { Vec::new() }
+        };
+        resolve(&fake::reporting_and(NAME, functions, WHOLE, does)).unwrap()
+    }
+
     fn found(binary: &Binary) -> Vec<(u64, &str)> {
         binary.sites().map(|site| (site.offset, site.name.as_ref())).collect()
     }
@@ -104,10 +171,33 @@ mod tests {
     fn functions_are_known_by_their_errors() {
         for slots in [WHOLE, SHORT] {
             let functions = [OTHER, HANDSHAKE, IMPLEMENTATION, WRITE, READ];
-            let binary = resolve(&fake::reporting(NAME, &functions, slots)).unwrap();
+            let binary = consuming(&functions, 4, slots);
             let expected = [(fake::function(3), "SSL_write"), (fake::function(4), "SSL_read")];
             assert_eq!(found(&binary), expected, "{:?}", binary.stacks);
             assert_eq!(binary.stacks[0].library, Library::Boringssl);
+        }
+    }
+
+    /// As in QtWebEngine, where the compiler did not copy SSL_peek into SSL_read.
+    #[test]
+    fn a_read_may_report_nothing_and_call_what_does() {
+        for peek in [READ, &[(134, 700), (226, 800), (215, 820), (66, 900)]] {
+            let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, peek, &[]];
+            let binary = calling(&functions, 4, &[], 3);
+            let expected = [(fake::function(2), "SSL_write"), (fake::function(4), "SSL_read")];
+            assert_eq!(found(&binary), expected, "{:?}", binary.stacks);
+        }
+    }
+
+    #[test]
+    fn a_peek_is_no_read() {
+        let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, READ, &[]];
+        let nothing = consuming(&functions, 4, WHOLE);
+        // xor edx,edx: what it asks for is not what it was asked for.
+        let another = calling(&functions, 4, &[0x31, 0xd2], 3);
+        for binary in [nothing, another] {
+            assert_eq!(found(&binary), [(fake::function(2), "SSL_write")]);
+            assert!(binary.stacks[0].why.iter().any(|why| why.contains("is SSL_peek")), "{:?}", binary.stacks);
         }
     }
 

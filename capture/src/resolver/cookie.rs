@@ -23,6 +23,11 @@ pub mod op {
     pub const GO_CLOSE: u64 = 14;
     pub const RING_SEAL: u64 = 15;
     pub const RING_OPEN: u64 = 16;
+    /// As [`GO_READ`] and [`GO_WRITE`], of what points to the connection.
+    pub const UTLS_READ: u64 = 17;
+    pub const UTLS_WRITE: u64 = 18;
+    /// What is written is taken from several buffers, and encrypted to where the program says.
+    pub const SEAL_DATA: u64 = 19;
 }
 
 /// How many bytes were read or written. Bits 8 to 15 of the cookie: zero, or the number (from 1) of the argument that points

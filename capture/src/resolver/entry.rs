@@ -63,6 +63,12 @@ pub(super) fn internal(image: &Image<'_>, plain: u64, ex: u64) -> Result<(u64, u
     }
 }
 
+/// The function that another calls first of all with its own first three arguments.
+pub(super) fn passes_on(image: &Image<'_>, function: u64) -> Option<u64> {
+    let (target, registers) = first_call(image, function).ok()?;
+    registers.keep_arguments().then_some(target)
+}
+
 /// What is known of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
@@ -126,10 +132,15 @@ impl Registers {
         }
     }
 
+    /// Whether the first three arguments are where they were at the entry.
+    fn keep_arguments(&self) -> bool {
+        (0..3).all(|number| self.get(ARGUMENTS[number]) == Value::Argument(number as u8))
+    }
+
     /// Which argument holds the pointer to the count, if the others are as they must be.
     fn count(&self, pointer: Value) -> Result<u64, String> {
         let argument = |number: usize| self.get(ARGUMENTS[number]);
-        if (0..3).any(|number| argument(number) != Value::Argument(number as u8)) {
+        if !self.keep_arguments() {
             return Err("the first call does not pass the arguments on".to_owned());
         }
         match (argument(3) == pointer, argument(4) == pointer) {

@@ -54,7 +54,17 @@ pub(super) fn function(index: usize) -> u64 {
 
 /// An x86-64 program with functions that report errors (reason, line) in a source file, and one that calls them all. `slot` is
 /// the register, as machine code counts them, of each of reason, file and line.
-pub(super) fn reporting(source: &[u8], functions: &[&[(u32, u32)]], [reason_in, source_in, line_in]: [u8; 3]) -> File {
+pub(super) fn reporting(source: &[u8], functions: &[&[(u32, u32)]], slots: [u8; 3]) -> File {
+    reporting_and(source, functions, slots, |_, _| Vec::new())
+}
+
+/// The same; what a function, given its index, does first of all is code for the place that `does` is told.
+pub(super) fn reporting_and(
+    source: &[u8],
+    functions: &[&[(u32, u32)]],
+    [reason_in, source_in, line_in]: [u8; 3],
+    does: impl Fn(usize, u64) -> Vec<u8>,
+) -> File {
     let mut content = vec![0x90; FIRST + (functions.len() + 1) * STEP];
     let name = content.len();
     content.extend([b"\0", source, b"\0\0\0\0\0\0\0\0"].concat());
@@ -68,6 +78,7 @@ pub(super) fn reporting(source: &[u8], functions: &[&[(u32, u32)]], [reason_in, 
     for (index, reports) in functions.iter().enumerate() {
         let start = FIRST + index * STEP;
         let mut code = vec![0x55, 0x48, 0x89, 0xe5];
+        code.extend(does(index, OFFSET + (start + code.len()) as u64));
         for (reason, line) in *reports {
             code.extend(set(reason_in, *reason));
             // lea register,[rip+distance]

@@ -104,8 +104,8 @@ impl Called {
     /// Marks what is called in a piece of code.
     pub(super) fn mark(&self, machine: Machine, piece: &Piece) {
         match machine {
-            Machine::X86_64 => x86::calls(piece, |target| self.mark_one(target)),
-            Machine::Aarch64 => arm64::calls(piece).for_each(|target| self.mark_one(target)),
+            Machine::X86_64 => x86::calls(piece, |_, target| self.mark_one(target)),
+            Machine::Aarch64 => arm64::calls(piece).for_each(|(_, target)| self.mark_one(target)),
         }
     }
 

@@ -1,31 +1,30 @@
-//! Go's crypto/tls: three functions by name, from the table that Go's runtime needs.
-//!
-//! Go moves a goroutine's stack while it runs, which a return probe does not survive: the places of a function's `ret`
-//! instructions are probed in its place. A function begins with a look at whether its stack has to grow, and starts again after
-//! it has grown; the instruction behind that is reached once a call, with the registers as at the entry, and is mostly a `push`,
-//! which is cheap to probe.
+//! Go's crypto/tls: three functions by name, from the table that Go's runtime needs. And copies of the package that say hello as
+//! browsers do (utls, of which there are several): they have these, and two more for connections of a type of their own.
 
 use super::cookie::{Library, cookie, count, op};
-use super::image::{Image, Machine};
+use super::image::{Image, Machine, Piece};
 use super::pclntab::{self, Found, Range, Table};
-use super::{Site, Stack, arm64, entry, moduledata};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use super::{Site, Stack, arm64, entry, gocode, moduledata};
+use iced_x86::{Decoder, DecoderOptions};
 
 const METHOD: &str = "Go's function table";
+const PACKAGE: &str = "crypto/tls.";
+/// How the paths of the copies end.
+const COPY: &str = "utls.";
 const READ: &str = "crypto/tls.(*Conn).Read";
-const WRITE: &str = "crypto/tls.(*Conn).Write";
-const CLOSE: &str = "crypto/tls.(*Conn).Close";
-const NAMES: &[&str] = &[READ, WRITE, CLOSE];
-/// Operations at the entry and at each return, and what the latter is called.
-const KINDS: [(u64, Option<(u64, &str)>); 3] = [
-    (op::GO_READ, Some((op::GO_READ_RETURN, "crypto/tls.(*Conn).Read returns"))),
-    (op::GO_WRITE, Some((op::GO_WRITE_RETURN, "crypto/tls.(*Conn).Write returns"))),
-    (op::GO_CLOSE, None),
+/// Functions: operations at the entry and at each return.
+const METHODS: [(&str, u64, Option<u64>); 5] = [
+    ("(*Conn).Read", op::GO_READ, Some(op::GO_READ_RETURN)),
+    ("(*Conn).Write", op::GO_WRITE, Some(op::GO_WRITE_RETURN)),
+    ("(*Conn).Close", op::GO_CLOSE, None),
+    ("(*UConn).Read", op::UTLS_READ, Some(op::GO_READ_RETURN)),
+    ("(*UConn).Write", op::UTLS_WRITE, Some(op::GO_WRITE_RETURN)),
 ];
+/// The first that copies have in addition. Where the package has none of its own, the compiler makes one that goes on to the
+/// function of the same name.
+const ADDED: usize = 3;
 /// A function is not longer than this; `Write` has two kilobytes.
 const LONGEST: u64 = 1 << 16;
-/// How far into a function the look at its stack is looked for, in instructions.
-const PROLOGUE: usize = 10;
 
 /// The stack, if the file is a Go program that has crypto/tls; `anchors` are where the table's first bytes were found.
 pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Option<Stack> {
@@ -37,17 +36,17 @@ pub(super) fn find(image: &Image<'_>, anchors: &[u64]) -> Option<Stack> {
 
 fn stack(image: &Image<'_>, table: &Table) -> Option<Stack> {
     let mut stack = Stack::new(Library::Go, METHOD);
-    let Some(functions) = table.functions(image, NAMES) else {
+    let names = names(image, table);
+    let wanted: Vec<&str> = names.iter().map(|name| &*name.whole).collect();
+    let Some(functions) = table.functions(image, &wanted) else {
         stack.why.push(format!("the function table at {:#x} is damaged", table.address));
         return Some(stack);
     };
     if functions.is_empty() {
         return None;
     }
-    // All of them have to begin as Go's functions do, or the start of the code is another.
-    let located = moduledata::texts(image, table).find_map(|(text, how)| {
-        Some((how, functions.iter().map(|found| locate(image, text, *found)).collect::<Option<Vec<_>>>()?))
-    });
+    let located = moduledata::texts(image, table)
+        .find_map(|(text, how)| Some((how, locate_all(image, text, &names, &functions)?)));
     let Some((how, functions)) = located else {
         stack
             .why
@@ -55,14 +54,55 @@ fn stack(image: &Image<'_>, table: &Table) -> Option<Stack> {
         return Some(stack);
     };
     stack.why.push(format!("function table at {:#x}; the code's start is known from {how}", table.address));
-    for (index, name) in NAMES.iter().enumerate() {
+    let wrapped = |outer: &Function| {
+        let mut others = functions.iter().filter(|other| names[other.name].method < ADDED);
+        others.any(|other| outer.goes_on_to(image.machine, other))
+    };
+    for (index, name) in names.iter().enumerate() {
         let found: Vec<&Function> = functions.iter().filter(|function| function.name == index).collect();
         match found[..] {
-            [only] => only.add(image, &mut stack),
-            _ => stack.why.push(format!("{name}: {} functions have this name", found.len())),
+            [only] if name.method < ADDED => only.add(image, &mut stack, name),
+            [only] if !wrapped(only) => {
+                only.add(image, &mut stack, name);
+            }
+            [] if name.method >= ADDED => {}
+            [_] => stack.why.push(format!("{}: made of another function that is probed", name.whole)),
+            _ => stack.why.push(format!("{}: {} functions have this name", name.whole, found.len())),
         }
     }
     Some(stack)
+}
+
+/// A name that is looked for.
+struct Name {
+    whole: String,
+    /// Index of what it names.
+    method: usize,
+}
+
+/// Those of crypto/tls, and those of its copies that the program has.
+fn names(image: &Image<'_>, table: &Table) -> Vec<Name> {
+    let of = |package: &str, (method, (name, ..)): (usize, &(&str, u64, Option<u64>))| Name {
+        whole: format!("{package}{name}"),
+        method,
+    };
+    let mut names: Vec<Name> = METHODS.iter().enumerate().take(ADDED).map(|method| of(PACKAGE, method)).collect();
+    let ends: Vec<String> = METHODS.iter().map(|(name, ..)| format!("{COPY}{name}")).collect();
+    let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
+    for (method, whole) in table.names_ending(image, &ends) {
+        let path = whole.len() - ends[method].len();
+        if (path == 0 || whole[..path].ends_with('/')) && names.iter().all(|name| name.whole != whole) {
+            names.push(Name { whole, method });
+        }
+    }
+    names
+}
+
+/// The functions, if they begin as Go's functions do, or the start of the code is another. Of those that only go on to others
+/// some begin otherwise.
+fn locate_all(image: &Image<'_>, text: u64, names: &[Name], found: &[(usize, Range)]) -> Option<Vec<Function>> {
+    let located = found.iter().map(|found| (names[found.0].method < ADDED, locate(image, text, *found)));
+    located.filter(|(needed, function)| *needed || function.is_some()).map(|(_, function)| function).collect()
 }
 
 /// A table that is too old matters only where there is something to see.
@@ -90,24 +130,30 @@ fn locate(image: &Image<'_>, text: u64, (name, range): (usize, Range)) -> Option
     let size = range.end.checked_sub(range.start).filter(|size| *size <= LONGEST)?;
     let code = image.at(start, size).filter(|code| code.len() as u64 == size)?;
     let entry = match image.machine {
-        Machine::X86_64 => after_check_x86(&code, start)?,
-        Machine::Aarch64 => after_check_arm64(&code, start)?,
+        Machine::X86_64 => gocode::after_check_x86(&code, start)?,
+        Machine::Aarch64 => gocode::after_check_arm64(&code, start)?,
     };
     Some(Function { name, start, code, entry })
 }
 
 impl Function {
-    fn add(&self, image: &Image<'_>, stack: &mut Stack) {
-        let (name, (op, at_return)) = (NAMES[self.name], KINDS[self.name]);
+    fn add(&self, image: &Image<'_>, stack: &mut Stack, name: &Name) {
+        let (_, op, at_return) = METHODS[name.method];
+        let name = &name.whole;
         let returns = match image.machine {
-            Machine::X86_64 => returns_x86(&self.code, self.start),
-            Machine::Aarch64 => returns_arm64(&self.code, self.start),
+            Machine::X86_64 => gocode::returns_x86(&self.code, self.start),
+            Machine::Aarch64 => gocode::returns_arm64(&self.code, self.start),
         };
         let Some(entry) = image.offset(self.entry) else { return };
         let cost = entry::cost(image, self.entry);
-        let Some((return_op, return_name)) = at_return else {
+        let site = |offset, op, name: String| Site {
+            offset,
+            cookie: cookie(Library::Go, op, count::RETURNED),
+            name: name.into(),
+        };
+        let Some(return_op) = at_return else {
             stack.why.push(format!("{name} at {:#x}, probed at {:#x}: {cost}", self.start, self.entry));
-            return stack.sites.push(Site::new(entry, cookie(Library::Go, op, count::RETURNED), name));
+            return stack.sites.push(site(entry, op, name.clone()));
         };
         // An entry whose return is never seen says nothing.
         if returns.is_empty() {
@@ -115,48 +161,23 @@ impl Function {
         }
         let (start, entry_at, places) = (self.start, self.entry, returns.len());
         stack.why.push(format!("{name} at {start:#x}, probed at {entry_at:#x}: {cost}; returns in {places} places"));
-        stack.sites.push(Site::new(entry, cookie(Library::Go, op, count::RETURNED), name));
+        stack.sites.push(site(entry, op, name.clone()));
         let returns = returns.into_iter().filter_map(|at| image.offset(at));
-        let cookie = cookie(Library::Go, return_op, count::RETURNED);
-        stack.sites.extend(returns.map(|offset| Site::new(offset, cookie, return_name)));
+        stack.sites.extend(returns.map(|offset| site(offset, return_op, format!("{name} returns"))));
     }
-}
 
-/// The instruction after the comparison of the stack's end with the goroutine's limit (`[r14+16]`) and the jump to where it grows.
-fn after_check_x86(code: &[u8], start: u64) -> Option<u64> {
-    let mut compared = false;
-    for step in Decoder::with_ip(64, code, start, DecoderOptions::NONE).iter().take(PROLOGUE) {
-        if compared {
-            return (step.flow_control() == FlowControl::ConditionalBranch).then(|| step.next_ip());
+    /// Whether it calls the other, or jumps there.
+    fn goes_on_to(&self, machine: Machine, other: &Function) -> bool {
+        match machine {
+            Machine::X86_64 => Decoder::with_ip(64, &self.code, self.start, DecoderOptions::NONE)
+                .iter()
+                .any(|step| step.near_branch_target() == other.start),
+            Machine::Aarch64 => {
+                let piece = Piece { address: self.start, bytes: self.code.clone() };
+                arm64::calls(&piece).any(|(_, target)| target == other.start)
+            }
         }
-        compared = step.mnemonic() == Mnemonic::Cmp && reads_limit(&step);
     }
-    None
-}
-
-fn reads_limit(step: &Instruction) -> bool {
-    step.op1_kind() == OpKind::Memory && step.memory_base() == Register::R14 && step.memory_displacement64() == 16
-}
-
-/// The same on arm64: `ldr x16, [x28, #16]` first, then a comparison, then `b.ls`.
-fn after_check_arm64(code: &[u8], start: u64) -> Option<u64> {
-    let mut words = (0..).zip(arm64::words(code).take(PROLOGUE));
-    (words.next()?.1 == 0xf940_0b90).then_some(())?;
-    let (index, _) = words.find(|(_, word)| word & 0xff00_001f == 0x5400_0009)?;
-    Some(start + (index + 1) * 4)
-}
-
-fn returns_x86(code: &[u8], start: u64) -> Vec<u64> {
-    let returns = |step: &Instruction| step.mnemonic() == Mnemonic::Ret;
-    Decoder::with_ip(64, code, start, DecoderOptions::NONE).iter().filter(returns).map(|step| step.ip()).collect()
-}
-
-fn returns_arm64(code: &[u8], start: u64) -> Vec<u64> {
-    (0..)
-        .zip(arm64::words(code))
-        .filter(|(_, word)| *word == arm64::RET)
-        .map(|(index, _): (u64, _)| start + index * 4)
-        .collect()
 }
 
 #[cfg(test)]
@@ -166,38 +187,6 @@ mod tests {
 
     /// cmp rsp,[r14+0x10]; jbe +5; push rbp; nop; pop rbp; ret; int3
     const SMALL: &[u8] = &[0x49, 0x3b, 0x66, 0x10, 0x76, 0x05, 0x55, 0x90, 0x5d, 0xc3, 0xcc];
-
-    #[test]
-    fn the_entry_is_probed_after_the_look_at_the_stack() {
-        assert_eq!(after_check_x86(SMALL, 0x1000), Some(0x1006));
-        // lea r12,[rsp-0x98]; cmp r12,[r14+0x10]; jbe
-        let large =
-            [&[0x4c, 0x8d, 0xa4, 0x24, 0x68, 0xff, 0xff, 0xff, 0x4d, 0x3b, 0x66, 0x10][..], &SMALL[4..]].concat();
-        assert_eq!(after_check_x86(&large, 0x1000), Some(0x100e));
-    }
-
-    #[test]
-    fn what_begins_otherwise_is_no_function_of_go() {
-        assert_eq!(after_check_x86(&SMALL[4..], 0x1000), None);
-        assert_eq!(after_check_x86(&[0x49, 0x3b, 0x66, 0x18, 0x76, 0x05], 0x1000), None);
-        assert_eq!(after_check_x86(&[], 0x1000), None);
-        assert_eq!(after_check_arm64(&[0; 64], 0x1000), None);
-    }
-
-    #[test]
-    fn the_look_at_the_stack_on_arm64_is_known_by_its_register() {
-        // ldr x16,[x28,#16]; cmp sp,x16; b.ls +16; str x30,[sp,#-32]!; ret
-        let words = [0xf940_0b90_u32, 0xeb30_63ff, 0x5400_0089, 0xf81e_0ffe, arm64::RET];
-        let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(after_check_arm64(&code, 0x1000), Some(0x100c));
-        assert_eq!(returns_arm64(&code, 0x1000), [0x1010]);
-    }
-
-    #[test]
-    fn a_byte_within_an_instruction_is_no_return() {
-        // mov eax,0xc3; ret
-        assert_eq!(returns_x86(&[0xb8, 0xc3, 0, 0, 0, 0xc3], 0x1000), [0x1005]);
-    }
 
     /// How a made-up program says where its code starts.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +203,9 @@ mod tests {
     const MODULE: u64 = 0x3000;
     const RELOCATIONS: u64 = 0x4000;
     const DYNAMIC: u64 = 0x5000;
+
+    const WRITE: &str = "crypto/tls.(*Conn).Write";
+    const CLOSE: &str = "crypto/tls.(*Conn).Close";
 
     /// A program with functions of these names, 0x100 bytes each.
     fn program(magic: u32, says: Says, names: &[&str]) -> Vec<u8> {
@@ -295,6 +287,40 @@ mod tests {
     #[test]
     fn a_program_without_tls_has_no_stack() {
         assert_eq!(resolved(&program(V1_20, Says::Header, &["main.main", "net.(*conn).Read"])).stacks, []);
+    }
+
+    #[test]
+    fn copies_of_the_package_are_seen_as_well() {
+        let of = |name: &str| format!("example.org/of/utls.{name}");
+        let [read, write] = ["(*Conn).Read", "(*UConn).Write"].map(of);
+        let names = [READ, &read, &write, "example.org/of/nutls.(*Conn).Read", "utls.(*UConn).Read"];
+        let expected = [
+            (0x6, op::GO_READ),
+            (0x9, op::GO_READ_RETURN),
+            (0x106, op::GO_READ),
+            (0x109, op::GO_READ_RETURN),
+            (0x206, op::UTLS_WRITE),
+            (0x209, op::GO_WRITE_RETURN),
+            (0x406, op::UTLS_READ),
+            (0x409, op::GO_READ_RETURN),
+        ];
+        let binary = resolved(&program(V1_20, Says::Header, &names));
+        assert_eq!(offsets(&binary), expected, "{:?}", binary.stacks);
+        assert!(binary.sites().any(|site| site.name == format!("{read} returns")), "{:?}", binary.stacks);
+    }
+
+    /// Where the copy has no such function, the compiler makes one that goes on to the other.
+    #[test]
+    fn what_goes_on_to_another_function_is_counted_there() {
+        let names = ["example.org/utls.(*Conn).Read", "example.org/utls.(*UConn).Read"];
+        let mut content = program(V1_20, Says::Header, &names);
+        // cmp rsp,[r14+0x10]; jbe +6; call -0x10b; ret
+        let code = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x06, 0xe8, 0xf5, 0xfe, 0xff, 0xff, 0xc3];
+        content[CODE as usize + 0x100..][..code.len()].copy_from_slice(&code);
+        assert_eq!(offsets(&resolved(&content)), [(0x6, op::GO_READ), (0x9, op::GO_READ_RETURN)]);
+        // A jump without a look at the stack.
+        content[CODE as usize + 0x100..][..5].copy_from_slice(&[0xe9, 0xfb, 0xfe, 0xff, 0xff]);
+        assert_eq!(offsets(&resolved(&content)), [(0x6, op::GO_READ), (0x9, op::GO_READ_RETURN)]);
     }
 
     #[test]

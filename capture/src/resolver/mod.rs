@@ -15,12 +15,14 @@ mod entry;
 #[cfg(test)]
 mod fake;
 mod functions;
+mod gocode;
 mod golang;
 mod image;
 mod moduledata;
 mod named;
 mod openssl;
 mod pclntab;
+mod peek;
 mod reasons;
 mod references;
 mod relocations;
@@ -75,10 +77,10 @@ impl Site {
     pub fn wants_return(&self) -> bool {
         use cookie::op::{
             AEAD_OPEN, AEAD_OPEN_GATHER, AEAD_SEAL, AEAD_SEAL_SCATTER, NSS_READ, NSS_WRITE, READ, RING_OPEN, RING_SEAL,
-            WRITE,
+            SEAL_DATA, WRITE,
         };
         let aead = [AEAD_SEAL, AEAD_SEAL_SCATTER, AEAD_OPEN, AEAD_OPEN_GATHER, RING_SEAL, RING_OPEN];
-        [READ, WRITE, NSS_READ, NSS_WRITE].iter().chain(&aead).any(|op| *op == cookie::op_of(self.cookie))
+        [READ, WRITE, SEAL_DATA, NSS_READ, NSS_WRITE].iter().chain(&aead).any(|op| *op == cookie::op_of(self.cookie))
     }
 }
 
@@ -144,7 +146,7 @@ pub fn needed(file: &File) -> Result<Vec<String>, ResolveError> {
 
 /// Stacks without symbols. The strings that give them away are looked for in one pass, and what refers to them in another.
 fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveError> {
-    let mut wanted = vec![boringssl::ANCHOR, awslc::ANCHOR, ring::ANCHOR];
+    let mut wanted = vec![boringssl::ANCHOR, boringssl::SEAL_ANCHOR, awslc::ANCHOR, ring::ANCHOR];
     wanted.extend(openssl::ANCHORS);
     if !pclntab::is_named(image) {
         wanted.push(pclntab::anchor(image.machine));
@@ -153,16 +155,17 @@ fn anonymous(image: &Image<'_>, named: &[Stack]) -> Result<Vec<Stack>, ResolveEr
     let mut next = || places.next().unwrap_or_default();
     let is_named = |library| named.iter().any(|stack| stack.library == library);
     let unless = |known, places: Vec<u64>| if known { Vec::new() } else { places };
-    let boring = unless(is_named(Library::Boringssl), search::starts(image, &next()));
+    let [boring, seal] =
+        [next(), next()].map(|found| unless(is_named(Library::Boringssl), search::starts(image, &found)));
     let aws = search::starts(image, &next());
     let ring = next();
     let [writes, reads] = [next(), next()].map(|found| unless(is_named(Library::Openssl), openssl::names(&found)));
     let (versions, go) = (next(), next());
 
-    let all = references::find(image, &[&boring[..], &aws, &writes, &reads].concat())?;
+    let all = references::find(image, &[&boring[..], &seal, &aws, &writes, &reads].concat())?;
     let mut stacks = Vec::new();
     if !boring.is_empty() {
-        stacks.push(boringssl::find(image, &references::to(&all, &boring))?);
+        stacks.push(boringssl::find(image, &references::to(&all, &boring), &references::to(&all, &seal))?);
     }
     if !aws.is_empty() {
         stacks.push(awslc::find(image, &references::to(&all, &aws))?);

@@ -16,6 +16,7 @@ const OPENSSL: &[Known] = &[
     ("SSL_write", op::WRITE, count::RETURNED),
     ("SSL_read_ex", op::READ, count::ARGUMENT_4),
     ("SSL_write_ex", op::WRITE, count::ARGUMENT_4),
+    ("SSL_seal_app_data", op::SEAL_DATA, count::RETURNED),
     ("SSL_free", op::FREE, count::RETURNED),
     ("SSL_clear", op::FREE, count::RETURNED),
 ];
@@ -45,6 +46,7 @@ const NAMES: &[&str] = &[
     "SSL_write",
     "SSL_read_ex",
     "SSL_write_ex",
+    "SSL_seal_app_data",
     "SSL_free",
     "SSL_clear",
     "gnutls_record_send",

@@ -21,6 +21,8 @@ const OLD: [(u32, &str); 2] = [(0xffff_fffa, "1.16 or 1.17"), (0xffff_fffb, "1.2
 /// More functions than this no program has: the largest of today have some hundred thousand.
 const MOST_FUNCTIONS: u64 = 1 << 23;
 const HEADER: u64 = 72;
+/// Paths of packages are not longer than this.
+const LONGEST_PACKAGE: u64 = 256;
 
 /// Names of the sections that hold the table; the second in position-independent programs before Go 1.26.
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
@@ -113,6 +115,22 @@ impl Table {
             }
         }
         Some(found)
+    }
+
+    /// The names that end so, each with the index of its end.
+    pub(super) fn names_ending(&self, image: &Image<'_>, ends: &[&str]) -> Vec<(usize, String)> {
+        let whole: Vec<Vec<u8>> = ends.iter().map(|end| [end.as_bytes(), b"\0"].concat()).collect();
+        let whole: Vec<&[u8]> = whole.iter().map(Vec::as_slice).collect();
+        let range = image.offset(self.names).zip(image.offset(self.names_end)).map(|(from, to)| (0, from..to));
+        let places = range.and_then(|range| super::search::within(image, &[range], &whole).ok()).unwrap_or_default();
+        let before = |at: u64| {
+            let from = at.saturating_sub(LONGEST_PACKAGE);
+            let bytes = image.at(self.names + from, at - from)?;
+            let start = memchr::memrchr(0, &bytes)? + 1;
+            String::from_utf8(bytes[start..].to_vec()).ok()
+        };
+        let all = places.iter().enumerate().flat_map(|(end, places)| places.iter().map(move |at| (end, *at)));
+        all.filter_map(|(end, at)| Some((end, before(at)? + ends[end]))).collect()
     }
 
     /// Where the names are that are wanted: their indexes and their offsets.

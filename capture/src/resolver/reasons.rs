@@ -68,9 +68,9 @@ pub(super) fn reporters(
 }
 
 /// Puts a probe at the entry of a function that was found, if it is one.
-pub(super) fn add(image: &Image<'_>, stack: &mut Stack, reporter: &Reporter, cookie: u64, name: &'static str) {
-    let start = reporter.function.start;
-    if reporter.function.is_part {
+pub(super) fn add(image: &Image<'_>, stack: &mut Stack, function: Function, cookie: u64, name: &'static str) {
+    let start = function.start;
+    if function.is_part {
         // Its stack is that of a function which is well under way.
         stack.why.push(format!("{name}: what was found at {start:#x} is a part of it that the compiler moved away"));
         return;

@@ -95,15 +95,15 @@ fn number(register: Register) -> Option<usize> {
     full.is_gpr64().then(|| full.number()).filter(|number| *number < 16)
 }
 
-/// Tells the targets of `call`, where `e8` begins an instruction or seems to.
-pub(super) fn calls(piece: &Piece, mut tell: impl FnMut(u64)) {
+/// Tells the places and the targets of `call`, where `e8` begins an instruction or seems to.
+pub(super) fn calls(piece: &Piece, mut tell: impl FnMut(u64, u64)) {
     dense::each(
         &piece.bytes,
         |byte| byte == 0xe8,
         |at| {
             if let Some(distance) = piece.bytes.get(at + 1..).and_then(|rest| rest.first_chunk()) {
-                let next = piece.address.wrapping_add(at as u64 + 5);
-                tell(next.wrapping_add_signed(i64::from(i32::from_le_bytes(*distance))));
+                let at = piece.address.wrapping_add(at as u64);
+                tell(at, at.wrapping_add(5).wrapping_add_signed(i64::from(i32::from_le_bytes(*distance))));
             }
         },
     );
