@@ -62,7 +62,7 @@ const fn io(direction: u16, shape: u64) -> u64 {
     direction as u64 | shape << 8
 }
 
-/// Tracepoint, program, cookie.
+/// Tracepoint (of system calls, if nothing else is said), program, cookie.
 const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
     ("sys_exit_open", Watcher::File, file(file_op::OPEN, shape::PATH, 2, 3)),
     ("sys_exit_creat", Watcher::File, file(file_op::OPEN, shape::PATH, 0, 2)),
@@ -116,7 +116,8 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
     ("sys_enter_close_range", Watcher::CloseRange, 0),
     ("sys_enter_dup2", Watcher::Dup, 0),
     ("sys_enter_dup3", Watcher::Dup, 0),
-    ("sys_exit_io_uring_setup", Watcher::Ring, 0),
+    ("io_uring/io_uring_submit_sqe", Watcher::Ring, 0),
+    ("io_uring/io_uring_submit_req", Watcher::Ring, 0),
 ];
 
 /// Attaches the programs to the tracepoints that this kernel has.
@@ -192,7 +193,10 @@ impl Tracefs {
 
     /// The number of a tracepoint of a system call; `None` if there is no such.
     fn id_of(&self, name: &'static str) -> Result<Option<u64>, Error> {
-        let path = format!("events/syscalls/{name}/id");
+        let path = match name.contains('/') {
+            true => format!("events/{name}/id"),
+            false => format!("events/syscalls/{name}/id"),
+        };
         let failed = |source| Error::Tracepoint { name, source };
         match openat(&self.root, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(file) => {

@@ -116,8 +116,24 @@ fn who_does_what_is_not_watched_is_named() {
     std::fs::write(&program, program_of_32_bits()).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let ring = r#"
-import ctypes, subprocess
-assert ctypes.CDLL(None).syscall(425, 1, ctypes.create_string_buffer(120)) >= 0 # io_uring_setup
+import ctypes, mmap, os, struct, subprocess
+libc = ctypes.CDLL(None)
+def submit(operation, file, address, len):
+    parameters = ctypes.create_string_buffer(120)
+    word = lambda at: struct.unpack_from("I", parameters, at)[0]
+    ring = libc.syscall(425, 1, parameters) # io_uring_setup
+    queue = mmap.mmap(ring, word(64) + 4 * word(0), offset=0)
+    entries = mmap.mmap(ring, 64 * word(0), offset=0x10000000)
+    struct.pack_into("BBHiQQI", entries, 0, operation, 0, 0, file, 0, address, len)
+    struct.pack_into("I", queue, word(44), 1)
+    assert libc.syscall(426, ring, 1, 1, 1, None, 0) == 1 # io_uring_enter
+data = ctypes.create_string_buffer(4)
+# Nothing but NOP says nothing of files, as nothing but EPOLL_CTL (node) does.
+if os.fork() == 0: submit(0, -1, 0, 0); os._exit(0)
+assert os.wait()[1] == 0
+file = os.open("program32", os.O_RDONLY)
+for _ in range(2): submit(22, file, ctypes.addressof(data), 4)
+assert data.raw == b"\x7fELF"
 assert subprocess.run(["./program32"]).returncode == 0"#;
     let output = agentsight(&folder, &["capture", "-o", "run.asc", "--", &python(), "-c", ring]);
     let said = String::from_utf8_lossy(&output.stderr);

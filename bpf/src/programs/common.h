@@ -90,7 +90,9 @@ struct target {
 	/* Whether a standard stream speaks JSON-RPC: enum speech. */
 	u8 speech[4];
 	/* What sockets have to tell of: enum told. */
-	u32 told;
+	u16 told;
+	/* Whether it was told that it works through io_uring. */
+	u16 rings;
 };
 
 struct {

@@ -237,6 +237,14 @@ struct cred {
 	kgid_t gid;
 };
 
+struct trace_event_raw_io_uring_submit_req {
+	u8 opcode;
+};
+
+struct trace_event_raw_io_uring_submit_sqe {
+	u8 opcode;
+};
+
 typedef struct {
 	unsigned long sig[1];
 } sigset_t;

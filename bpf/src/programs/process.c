@@ -292,11 +292,31 @@ static __always_inline void emit_unwatched(u16 way)
 	bpf_ringbuf_submit(record, wake_flags());
 }
 
+/*
+ * Operations of io_uring that touch neither files nor sockets: NOP, FSYNC, POLL_*, SYNC_FILE_RANGE, TIMEOUT*, ASYNC_CANCEL,
+ * LINK_TIMEOUT, FALLOCATE, FILES_UPDATE, STATX, *ADVISE, EPOLL_CTL (all that node does), *_BUFFERS, SHUTDOWN, MSG_RING.
+ */
+#define BIT(n) (1ull << (n))
+#define IDLE_OPERATIONS                                                                                                \
+	(BIT(0) | BIT(3) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(12) | BIT(14) | BIT(15) | BIT(17) | BIT(20) |        \
+	 BIT(21) | BIT(24) | BIT(25) | BIT(29) | BIT(31) | BIT(32) | BIT(34) | BIT(40))
+
+/* What the tracepoints of io_uring hand over: io_uring_submit_sqe, renamed by Linux 6.4. */
 SEC("tracepoint")
-int on_ring(struct syscall_exit *ctx)
+int on_ring(void *ctx)
 {
-	if (ctx->result >= 0 && target_of(bpf_get_current_pid_tgid() >> 32))
-		emit_unwatched(ASC_IO_URING);
+	struct target *target = target_of(bpf_get_current_pid_tgid() >> 32);
+	u32 at = bpf_core_type_exists(struct trace_event_raw_io_uring_submit_req)
+			 ? bpf_core_field_offset(struct trace_event_raw_io_uring_submit_req, opcode)
+			 : bpf_core_field_offset(struct trace_event_raw_io_uring_submit_sqe, opcode);
+	u8 operation = 0;
+
+	if (!target || target->rings || bpf_probe_read_kernel(&operation, sizeof(operation), ctx + at))
+		return 0;
+	if (operation < 64 && IDLE_OPERATIONS >> operation & 1)
+		return 0;
+	target->rings = 1;
+	emit_unwatched(ASC_IO_URING);
 	return 0;
 }
 
@@ -329,6 +349,7 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 	/* What was at an address of its memory is there no more. */
 	target->generation = unique_id();
 	target->told = 0;
+	target->rings = 0;
 	__builtin_memset(target->speech, SPEECH_UNKNOWN, sizeof(target->speech));
 	seq = draw_seq();
 	exec = &scratch->exec;
