@@ -5,11 +5,12 @@
 //! depends on it: two such directions are halves of one conversation; two objects of OpenSSL are two.
 
 use crate::conversation::Conversation;
-use crate::exchange::{Context, End, Exchange};
+use crate::exchange::{Context, End};
 use crate::hello;
 use crate::memory::Share;
 use crate::processes::{signed, text};
 use crate::signals::Ends;
+use crate::streams::{Carrier, Carrying, Finished, Placed, Raw};
 use crate::table::Timestamp;
 use crate::{errno, tables};
 use agentsight_formats::handshake::{Greeting, Handshake, Random};
@@ -37,78 +38,6 @@ const OVERHEAD_EACH: usize = 128;
 
 /// Processes of a connection that are known; it is closed when the first of them ends.
 pub(crate) const MAX_PROCESSES: usize = 256;
-
-/// The streams of one raw id.
-pub(crate) struct Raw {
-    tgid: u32,
-    /// Offset of the next byte, sent and received.
-    next: [u64; 2],
-    /// Where its streams start in those of the connection.
-    base: [Option<u64>; 2],
-    of: Carrying,
-}
-
-/// What an exchange of HTTP needs both directions of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Carrying {
-    /// The socket itself.
-    Plain,
-    /// All that is seen below TLS connections.
-    Halves,
-    /// An object of a TLS library.
-    Object(u64),
-}
-
-impl Carrying {
-    fn scheme(self) -> &'static str {
-        if self == Carrying::Plain { "http" } else { "https" }
-    }
-}
-
-/// An exchange that is done, with the scheme of its URL.
-pub(crate) struct Finished {
-    pub exchange: Exchange,
-    pub scheme: &'static str,
-    pub proc_id: i64,
-}
-
-/// The HTTP of a connection.
-struct Carrier {
-    of: Carrying,
-    tgid: u32,
-    proc_id: i64,
-    http: Conversation,
-}
-
-impl Carrier {
-    fn finished(&self, exchanges: Vec<Exchange>) -> impl Iterator<Item = Finished> {
-        let (scheme, proc_id) = (self.of.scheme(), self.proc_id);
-        exchanges.into_iter().map(move |exchange| Finished { exchange, scheme, proc_id })
-    }
-}
-
-/// What is left of a piece of plaintext once it has found its place.
-pub(crate) struct Placed {
-    /// Where the piece starts in the stream of the connection.
-    pub offset: u64,
-    /// Bytes missing before it.
-    pub missing: u64,
-    /// Bytes of it that had been taken for missing already.
-    late: u64,
-    of: Carrying,
-}
-
-impl Placed {
-    /// The bytes of the piece that were not taken for missing.
-    pub fn fresh<'d>(&self, data: &'d [u8]) -> &'d [u8] {
-        data.get(usize::try_from(self.late).unwrap_or(usize::MAX)..).unwrap_or_default()
-    }
-
-    /// How many bytes are missing after those that were captured, of a piece of this length.
-    pub fn uncaptured(&self, data: &[u8], len: u64) -> u64 {
-        if self.late == 0 { len.saturating_sub(data.len() as u64) } else { 0 }
-    }
-}
 
 #[derive(Default)]
 pub(crate) struct Connection {

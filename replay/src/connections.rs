@@ -6,7 +6,7 @@
 use crate::ahead::Ahead;
 use crate::attempts::Attempts;
 use crate::bounded::{Bounded, stale};
-use crate::connection::{Connection, Finished, MAX_PROCESSES, PORT_DNS};
+use crate::connection::{Connection, MAX_PROCESSES, PORT_DNS};
 use crate::dns::Piece;
 use crate::exchange::{Context, End, Exchange, Kind};
 use crate::forwarding::Sessions;
@@ -16,6 +16,7 @@ use crate::memory::Memory;
 use crate::output::Output;
 use crate::processes::signed;
 use crate::signals::{Asking, Ends, Posted, TlsUnseen};
+use crate::streams::Finished;
 use crate::table::Timestamp;
 use crate::tables;
 use crate::wanted::Wanted;

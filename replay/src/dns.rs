@@ -2,10 +2,10 @@
 //! addresses.
 
 use crate::bounded::Bounded;
-use crate::connection::Placed;
 use crate::dns_message::{self, Answer, Message};
 use crate::dns_stream::{Framed, Messages};
 use crate::processes::signed;
+use crate::streams::Placed;
 use crate::table::Timestamp;
 use crate::tables;
 use agentsight_formats::record::{SocketData, TlsData, direction, ip_address};

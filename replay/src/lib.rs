@@ -57,6 +57,7 @@ mod shell;
 mod signals;
 pub mod span;
 mod stdio;
+mod streams;
 pub mod table;
 pub mod tables;
 mod tools;
