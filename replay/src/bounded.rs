@@ -99,6 +99,17 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
     }
 }
 
+impl<K: Clone + Eq + Hash> Bounded<K, ()> {
+    /// Whether the key comes for the first time, as far as is remembered. From now on it does not.
+    pub fn is_first(&mut self, key: K) -> bool {
+        let is_first = self.get(&key).is_none();
+        if is_first {
+            self.insert(key, ());
+        }
+        is_first
+    }
+}
+
 /// Of those that are to make room, which were last heard of: the half of them that was not for longest, and one at least, up to
 /// the number that is returned; `None` if there are none.
 pub(crate) fn stale(heard: impl Iterator<Item = u64>) -> Option<u64> {
@@ -133,6 +144,13 @@ mod tests {
         assert_eq!(map.insert_bytes("d", 7, 7), vec![4, 2]);
         assert_eq!(map.insert_bytes("e", 11, 11), vec![3, 7, 11]);
         assert!(map.is_empty() && map.insert_bytes("f", 10, 10).is_empty());
+    }
+
+    #[test]
+    fn a_key_comes_first_once() {
+        let mut told = Bounded::new(1);
+        assert!(told.is_first("a") && !told.is_first("a"));
+        assert!(told.is_first("b") && told.is_first("a"), "it was forgotten");
     }
 
     #[test]

@@ -67,10 +67,9 @@ impl Credentials {
         };
         let of = if cause.is_some() { 0 } else { file.proc_id };
         let key = (cause, of, names::brief(path));
-        if self.told.get(&key).is_some() {
+        if !self.told.is_first(key) {
             return;
         }
-        self.told.insert(key, ());
         let who = program.first().map_or("a process", |program| base_name(program));
         out(&Finding {
             capture_id: self.capture_id.clone(),

@@ -42,10 +42,9 @@ impl Analyzer for Unseen {
         let name = connection.server_name.as_ref().or(connection.peer_address.as_ref());
         let host = name.cloned().unwrap_or_else(|| "an unknown host".to_owned());
         let key = (connection.proc_id, names::brief(&host), what);
-        if self.told.get(&key).is_some() {
+        if !self.told.is_first(key) {
             return;
         }
-        self.told.insert(key, ());
         let Connection { bytes_sent, bytes_received, .. } = connection;
         out(&Finding {
             capture_id: connection.capture_id.clone(),

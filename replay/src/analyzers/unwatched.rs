@@ -28,10 +28,9 @@ impl Analyzer for Unwatched {
     fn row(&mut self, row: &dyn Row, out: &mut Rows<'_>) {
         let Some(unwatched) = row.downcast::<signals::Unwatched>() else { return };
         let key = (unwatched.proc_id, unwatched.way);
-        if self.told.get(&key).is_some() {
+        if !self.told.is_first(key) {
             return;
         }
-        self.told.insert(key, ());
         out(&Finding {
             capture_id: self.capture_id.clone(),
             rule_id: "not-watched".to_owned(),

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test program uses a part.
 
+pub mod log;
 pub mod piped;
 pub mod run;
 

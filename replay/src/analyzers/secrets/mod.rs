@@ -98,10 +98,9 @@ impl Secrets {
         for secret in secrets {
             let of = if call.conversation_id.is_some() { 0 } else { call.proc_id };
             let key = (call.conversation_id, of, secret.hash);
-            if self.told.get(&key).is_some() {
+            if !self.told.is_first(key) {
                 continue;
             }
-            self.told.insert(key, ());
             out(&Finding {
                 capture_id: call.capture_id.clone(),
                 rule_id: format!("secret/{}", secret.rule_id),
