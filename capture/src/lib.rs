@@ -43,6 +43,7 @@ mod signals;
 mod state;
 mod sums;
 mod targets;
+mod threads;
 mod tracepoints;
 mod user;
 mod warmup;

@@ -1,19 +1,18 @@
 //! One recording from start to end: what is set up in which order, what is waited for, and how it is taken down.
 
 use crate::adoption::{self, FIRST_GENERATION};
-use crate::batches::{self, Batches};
-use crate::courtesy::Courtesy;
-use crate::drain::{self, Outlet};
+use crate::batches::Batches;
 use crate::error::Error;
 use crate::events::{Event, Queue};
-use crate::kernel::{self, Drops, Kernel, Ring, Settings};
+use crate::kernel::{self, Kernel, Settings};
 use crate::metrics::{self, Sampler};
 use crate::output::Output;
 use crate::prober::{Prober, note_record};
-use crate::recorder::{Counters, Recorder, Written};
+use crate::recorder::{Counters, Recorder};
 use crate::signals::Signals;
 use crate::sums;
 use crate::targets::{self, Targets};
+use crate::threads::Threads;
 use crate::user;
 use crate::warmup::WarmUp;
 use crate::{DEFAULT_RING, End, News, Options, Progress, Summary};
@@ -21,12 +20,12 @@ use crate::{command, libraries, memory, mentioned, metadata, preflight, privileg
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::BTreeSet;
-use std::io::{PipeWriter, Read};
+use std::io::Read;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Records until the end, and writes a capture. `tell` gets the news of it.
@@ -327,53 +326,6 @@ fn wait_for_command(inbox: &Receiver<Event>) {
             break;
         }
     }
-}
-
-/// The threads that drain the ring and write the file.
-struct Threads {
-    batches: Batches,
-    /// Closed to end it.
-    stop: PipeWriter,
-    drain: JoinHandle<Result<(), Error>>,
-    recorder: JoinHandle<Result<Written, Error>>,
-}
-
-impl Threads {
-    fn start(recorder: Recorder, ring: Ring, drops: Drops, events: &Sender<Event>) -> Result<Threads, Error> {
-        let (batches, queue) = batches::queue();
-        let (stopped, stop) = std::io::pipe().map_err(|source| Error::System { what: "make a pipe", source })?;
-        let courtesy = Courtesy::new(batches.backlog.clone(), drops);
-        let outlet = Outlet::new(batches.clone(), courtesy, events.clone());
-        let failed = |events: &Sender<Event>| drop(events.send(Event::Failed));
-        let drain = thread::spawn({
-            let events = events.clone();
-            move || drain::run(&ring, &stopped, outlet).inspect_err(|_| failed(&events))
-        });
-        let recorder = thread::spawn({
-            let events = events.clone();
-            let warn = {
-                let events = events.clone();
-                move |warning| drop(events.send(Event::Warning(warning)))
-            };
-            move || recorder.run(queue, &warn).inspect_err(|_| failed(&events))
-        });
-        Ok(Threads { batches, stop, drain, recorder })
-    }
-
-    /// Takes what is left in the ring and then what is told last, and closes the file.
-    fn stop(self, last: impl FnOnce() -> Vec<u8>) -> Result<Written, Error> {
-        drop(self.stop);
-        let drained = join(self.drain, "drain the ring");
-        self.batches.send(last());
-        drop(self.batches);
-        let written = join(self.recorder, "write the capture");
-        written.and_then(|written| drained.map(|()| written))
-    }
-}
-
-fn join<T>(thread: JoinHandle<Result<T, Error>>, what: &'static str) -> Result<T, Error> {
-    let panicked = |_| Error::System { what, source: std::io::Error::other("its thread panicked: please report it") };
-    thread.join().map_err(panicked).and_then(|result| result)
 }
 
 fn settings(options: &Options, targets: &Targets) -> Settings {
