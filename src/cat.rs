@@ -18,7 +18,7 @@ use std::process::ExitCode;
     before_help = "EXAMPLES:\n    agentsight cat run.asc --kind exec,exit\n    agentsight cat run.asc --pid 4242 --from +5s --to +10s"
 )]
 pub struct Args {
-    /// Captures, folders or globs [default: the newest *.asc here]
+    /// Captures, folders or globs; `-` is standard input [default: the newest *.asc here]
     captures: Vec<PathBuf>,
     /// Only records of these kinds (names, or numbers of kinds that this version does not know)
     #[arg(short, long, value_delimiter = ',', value_name = "KIND", value_parser = parse_kind)]
@@ -50,8 +50,8 @@ pub fn run(args: Args) -> ExitCode {
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut lossy = false;
-    for path in captures {
-        match cat(&path, &args, &mut out) {
+    for path in captures.iter() {
+        match cat(path, &args, &mut out) {
             Ok(loss) => lossy |= loss,
             Err(Failed::Usage(message)) => return fail_with(&message, status::USAGE),
             Err(Failed::Read(error)) => return fail(&format!("{}: {error}", path.display())),

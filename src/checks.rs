@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<u8, Stop> {
     }
     if !args.assert.is_empty() {
         let (of_assertions, loss) =
-            assertions::run(&args.assert, captures, selection.prices.clone()).map_err(Stop::Failed)?;
+            assertions::run(&args.assert, captures.to_vec(), selection.prices.clone()).map_err(Stop::Failed)?;
         outcomes.extend(of_assertions);
         lossy |= loss;
     }

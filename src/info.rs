@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[derive(clap::Args, Debug)]
 #[command(before_help = "EXAMPLES:\n    agentsight info run.asc\n    agentsight info --json runs/ | jq .health")]
 pub struct Args {
-    /// Captures, folders or globs [default: the newest *.asc here]
+    /// Captures, folders or globs; `-` is standard input [default: the newest *.asc here]
     captures: Vec<PathBuf>,
     /// One JSON object a line
     #[arg(long)]
@@ -27,8 +27,8 @@ pub fn run(args: Args) -> ExitCode {
     };
     let mut worst = 0;
     let mut out = String::new();
-    for path in captures {
-        match Info::read(&path) {
+    for path in captures.iter() {
+        match Info::read(path) {
             Ok(info) => {
                 worst = worst.max(if info.lossy() { status::LOSS } else { 0 });
                 if args.json {

@@ -1,17 +1,36 @@
-//! Which captures are meant: paths, folders, globs, or the newest one here.
+//! Which captures are meant: paths, folders, globs, what comes through standard input, or the newest one here.
 
 use crate::say;
 use agentsight_formats::{Error, Head, Reader};
 use agentsight_replay::prices::Prices;
 use agentsight_replay::{Report, Sink};
 use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempDir;
 
-/// The captures that arguments name, each once, in the order named; those of a folder or glob by name.
+/// The captures to read.
+pub struct Captures {
+    files: Vec<PathBuf>,
+    /// Holds the one that came through standard input, and goes with it.
+    _received: Option<TempDir>,
+}
+
+impl Deref for Captures {
+    type Target = [PathBuf];
+
+    fn deref(&self) -> &[PathBuf] {
+        &self.files
+    }
+}
+
+/// The captures that arguments name, each once, in the order named; those of a folder or glob by name. `-` is one that comes
+/// through standard input, as `capture -o -` writes it: readers go back and forth in a capture, so that it is kept in a file.
 ///
 /// Without any, the newest `*.asc` of the current folder, of a rotated capture with its other files; stderr says which.
-pub fn captures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+pub fn captures(arguments: &[PathBuf]) -> Result<Captures, String> {
     if arguments.is_empty() {
         let newest = newest(Path::new("."))
             .ok_or("no capture is named, and no *.asc is here: name one, or record one with `agentsight capture`")?;
@@ -24,17 +43,39 @@ pub fn captures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             [only, ..] => say(format_args!("reading {}, the newest capture here", only.display())),
             [] => {}
         }
-        return Ok(parts);
+        return Ok(Captures { files: parts, _received: None });
     }
     let mut found = Vec::new();
+    let mut received = None;
     for argument in arguments {
-        for path in expand(argument)? {
+        let paths = match (argument.as_os_str() == "-", &received) {
+            (false, _) => expand(argument)?,
+            (true, Some(_)) => continue,
+            (true, None) => {
+                let (folder, path) = receive().map_err(|error| format!("standard input: {error}"))?;
+                received = Some(folder);
+                vec![path]
+            }
+        };
+        for path in paths {
             if !found.contains(&path) {
                 found.push(path);
             }
         }
     }
-    Ok(found)
+    Ok(Captures { files: found, _received: received })
+}
+
+/// Keeps what comes through standard input in a file of a folder of its own.
+fn receive() -> io::Result<(TempDir, PathBuf)> {
+    let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        return Err(io::Error::other("a terminal sends no capture: `agentsight capture -o - … |` does"));
+    }
+    let folder = tempfile::Builder::new().prefix("agentsight-").tempdir()?;
+    let path = folder.path().join("standard-input.asc");
+    io::copy(&mut input, &mut File::create(&path)?)?;
+    Ok((folder, path))
 }
 
 /// The prices of models in a file; without one, those that are built in.

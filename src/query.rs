@@ -27,7 +27,7 @@ EXIT STATUS: 0 done, 1 failed, 2 wrong usage, 3 done but with loss (damage passe
 #[derive(clap::Args, Debug)]
 #[command(before_help = EXAMPLES, after_help = EXIT_STATUS)]
 pub struct Args {
-    /// The SQL (`-` reads it from standard input), then captures, folders or globs [default: the newest *.asc here]
+    /// The SQL, then captures, folders or globs; `-` is standard input, for one or the other [default: the newest *.asc here]
     #[arg(value_name = "SQL] [CAPTURE")]
     arguments: Vec<String>,
 
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> ExitCode {
     if matches!(format, Format::Parquet) && args.output.is_none() && std::io::stdout().is_terminal() {
         return fail_with(&"Parquet is not for a terminal: name a file with -o", status::USAGE);
     }
-    match answer(&sql, (captures, prices), format.into(), args.output.as_deref()) {
+    match answer(&sql, (captures.to_vec(), prices), format.into(), args.output.as_deref()) {
         Ok(lossy) => ExitCode::from(if lossy { status::LOSS } else { 0 }),
         Err(_) if PIPE_BROKEN.load(Ordering::Relaxed) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

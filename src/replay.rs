@@ -45,7 +45,7 @@ EXIT STATUS: 0 done, 1 failed or a check failed, 2 wrong usage, 3 done but with 
 #[derive(clap::Args, Debug)]
 #[command(before_help = EXAMPLES, after_help = EXIT_STATUS)]
 pub struct Args {
-    /// Captures, folders or globs [default: the newest *.asc here]
+    /// Captures, folders or globs; `-` is standard input [default: the newest *.asc here]
     pub captures: Vec<PathBuf>,
 
     /// Only rows of these analyzers
@@ -234,17 +234,20 @@ fn rows(args: &Args) -> Result<bool, Stop> {
     if args.follow && args.speed.0.is_some() {
         return Err(Stop::Usage("--follow shows what happens as it happens: it has no --speed".to_owned()));
     }
-    let mut captures = inputs::captures(&args.captures).map_err(Stop::Failed)?;
-    if args.follow && args.captures.is_empty() {
-        // The others come after it.
-        captures.truncate(1);
+    if args.follow && args.captures.iter().any(|path| path.as_os_str() == "-") {
+        let message = "what comes through standard input is read when it is whole: --follow takes a file";
+        return Err(Stop::Usage(message.to_owned()));
     }
+    let captures = inputs::captures(&args.captures).map_err(Stop::Failed)?;
+    // The other files of the newest capture here come after its first.
+    let newest = args.follow && args.captures.is_empty();
+    let captures = if newest { captures.get(..1).unwrap_or_default() } else { &captures };
     if args.follow && captures.len() > 1 {
         return Err(Stop::Usage(format!("--follow takes one capture, and {} are named", captures.len())));
     }
     // The head of a capture that has just begun may not be there yet.
     let recordings =
-        if args.follow { vec![begun(&captures)?] } else { inputs::recordings(&captures).map_err(Stop::Failed)? };
+        if args.follow { vec![begun(captures)?] } else { inputs::recordings(captures).map_err(Stop::Failed)? };
     for recording in &recordings {
         selection.window(recording.start).map_err(Stop::Usage)?;
     }
@@ -252,7 +255,7 @@ fn rows(args: &Args) -> Result<bool, Stop> {
     let Some(path) = &args.output else {
         return write(&mut BufWriter::new(io::stdout().lock()));
     };
-    output_file::not_one_of(&captures, path).map_err(Stop::Failed)?;
+    output_file::not_one_of(captures, path).map_err(Stop::Failed)?;
     if args.follow {
         // Somebody may want to look at it in the meantime.
         let file = std::fs::File::create(path).map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))?;

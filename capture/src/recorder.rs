@@ -125,14 +125,14 @@ impl Recorder {
         batches.begin();
         loop {
             let asked = Instant::now();
-            let next = batches.next(PIECE_TIME.saturating_sub(self.flushed.elapsed()));
+            let next = batches.next(self.rest());
             let waited = asked.elapsed();
             match next {
                 Ok(batch) => self.keep(&batch)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
-            if self.writer.piece_bytes() >= PIECE_BYTES || self.flushed.elapsed() >= PIECE_TIME {
+            if self.writer.piece_bytes() >= PIECE_BYTES || self.rest().is_zero() {
                 self.flush()?;
                 if self.is_full() {
                     self.rotate(warn)?;
@@ -190,6 +190,15 @@ impl Recorder {
         }
         drops.retain(|counter| counter.records.get() > 0);
         drops
+    }
+
+    /// How long nothing is to be done: until what there is is flushed, or the next file is due.
+    fn rest(&self) -> Duration {
+        let flush = PIECE_TIME.saturating_sub(self.flushed.elapsed());
+        match self.output.rotate_time {
+            Some(time) if !self.stuck => flush.min(time.saturating_sub(self.file_started.elapsed())),
+            _ => flush,
+        }
     }
 
     /// Whether the next file is due.

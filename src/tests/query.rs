@@ -288,3 +288,25 @@ fn help_leads_with_examples() {
     assert!(String::from_utf8_lossy(&agentsight(&folder, &["completions", "bash"]).stdout).contains("agentsight"));
     assert!(String::from_utf8_lossy(&agentsight(&folder, &["man"]).stdout).contains(".TH agentsight"));
 }
+
+#[test]
+fn a_capture_is_read_from_standard_input() {
+    let folder = folder();
+    let through = |args: &[&str]| {
+        let mut command = Command::new(AGENTSIGHT);
+        command.current_dir(&folder).env("TMPDIR", folder.path()).args(args);
+        command.stdin(std::fs::File::open(folder.path().join("run.asc")).unwrap()).output().unwrap()
+    };
+    for args in [&["query", SQL][..], &["cat"], &["replay", "--table", "llm_calls"], &["info", "--json"]] {
+        let named = agentsight(&folder, &[args, &["run.asc"]].concat());
+        let piped = through(&[args, &["-"]].concat());
+        let text = String::from_utf8_lossy(&piped.stdout).into_owned();
+        assert!(!text.is_empty() && piped.status.success(), "{args:?}: {piped:?}");
+        let received = text.split('"').find(|part| part.ends_with("/standard-input.asc")).unwrap_or("run.asc");
+        assert_eq!(text.replace(received, "run.asc"), String::from_utf8_lossy(&named.stdout), "{args:?}");
+    }
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(files, ["run.asc"], "nothing of it is left behind");
+    let output = agentsight(&folder, &["query", SQL, "-"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
