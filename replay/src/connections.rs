@@ -32,6 +32,10 @@ const MAX_BYTES: usize = 96 << 20;
 /// Closed connections of which more may be heard: their TLS library holds bytes, or another process has the socket too.
 const MAX_LINGERING: usize = 1024;
 
+/// How long the objects of a TLS library are waited for when their socket is closed, in nanoseconds: what they hold is read at once
+/// or not at all, and not every library tells when they are gone.
+const SETTLES: i64 = 10_000_000;
+
 /// Closed connections whose number is remembered: that they were open may be said after it.
 const MAX_CLOSED: usize = 65_536;
 
@@ -52,6 +56,8 @@ pub(crate) struct Connections {
     of_process: HashMap<u32, BTreeSet<u64>>,
     active: HashMap<u32, BTreeSet<u64>>,
     lingering: VecDeque<u64>,
+    /// Those among them of which exchanges may be finished yet, with the time of their close.
+    settling: VecDeque<(u64, Timestamp)>,
     closed: Bounded<u64, ()>,
     count: i64,
     heard: u64,
@@ -78,6 +84,7 @@ impl Connections {
             of_process: HashMap::new(),
             active: HashMap::new(),
             lingering: VecDeque::new(),
+            settling: VecDeque::new(),
             closed: Bounded::new(MAX_CLOSED),
             count: 0,
             heard: 0,
@@ -129,9 +136,24 @@ impl Connections {
             }
         });
         if connection.has_streams() {
+            self.settling.push_back((key, ts));
             self.linger(key, connection, ts, wanted, output);
         } else {
             self.end(key, connection, (ts, End::Capture), wanted, output);
+        }
+    }
+
+    /// Finishes what was left open when sockets were closed, where nothing was heard of it for a while.
+    pub fn settle(&mut self, now: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
+        while let Some(&(key, closed)) = self.settling.front()
+            && (closed.0.saturating_add(SETTLES) <= now.0 || self.settling.len() > MAX_LINGERING)
+        {
+            self.settling.pop_front();
+            let Some(mut connection) = self.open.remove(&key) else { continue };
+            self.conversations(&mut connection, closed, wanted, output, |connection, context, done| {
+                connection.finish_all(closed, End::Closed, context, done);
+            });
+            self.open.insert(key, connection);
         }
     }
 

@@ -255,6 +255,8 @@ impl<'s> Pipeline<'s> {
     fn body(&mut self, record: &Record<'_>, body: Body<'_>) {
         let (header, tgid, time) = (record.header, record.header.tgid.get(), record.header.time.get());
         let ts = self.clock.at(time);
+        self.connections.settle(ts, &self.wanted, &mut self.output);
+        self.take_exchanges();
         match body {
             Body::Fork(fork) => {
                 let lost = self.processes.fork(tgid, fork, self.clock.at(fork.child_start.get()));

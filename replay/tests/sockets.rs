@@ -193,3 +193,21 @@ fn bytes_of_a_connection_are_null_only_where_nobody_told() {
     assert_eq!(row(&log), ["900", "3000", ""]);
     assert_eq!(log.rows().table("connections").len(), 1);
 }
+
+/// A client that has what it wants closes its socket, and leaves the last chunk unread; its library does not tell when the object is gone.
+#[test]
+fn an_exchange_ends_with_its_socket_where_the_library_does_not_tell_when_its_object_is_gone() {
+    let cut = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
+    let mut log = Log::default();
+    for (socket, object, response) in [(5, 6, &cut[..]), (7, 8, OK)] {
+        log.socket(socket, socket_op::CONNECT, |_| {});
+        log.bind(object, socket);
+        log.say(library::BORINGSSL, object, direction::SENT, GET);
+        log.say(library::BORINGSSL, object, direction::RECEIVED, response);
+        log.socket(socket, socket_op::CLOSE, |_| {});
+        log.script.time += 50_000_000;
+    }
+    let seen = log.rows();
+    let http = seen.cells("http", &["http_id", "end_reason", "body_state", "end_ts"]);
+    assert_eq!(http, [["1", "close", "cut", "1000004"], ["2", "response", "complete", "51000009"]]);
+}
