@@ -147,6 +147,21 @@ impl Attached {
         }
     }
 
+    /// The files that have no name any more.
+    pub(crate) fn deleted(&self) -> Vec<FileId> {
+        let files = self.files();
+        let deleted = files.iter().filter(|(_, probed)| probed.file.metadata().is_ok_and(|now| now.nlink() == 0));
+        deleted.map(|(id, _)| *id).collect()
+    }
+
+    /// Takes the probes off a file that nobody uses any more: held, it would keep its place on the disk.
+    pub(crate) fn release(&self, id: FileId) {
+        if let Some(probed) = self.files().remove(&id) {
+            // The kernel takes its time over it.
+            std::thread::spawn(move || drop(probed));
+        }
+    }
+
     /// Hands over all probes, to be detached by whoever drops them.
     pub(crate) fn take(&self) -> Vec<Link> {
         self.files().drain().flat_map(|(_, probed)| probed.links).collect()

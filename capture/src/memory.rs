@@ -1,4 +1,4 @@
-//! Gives back what only starting took.
+//! Gives memory back: what only starting took, and what looking through a large program did.
 
 use std::ffi::{c_int, c_void};
 
@@ -7,6 +7,15 @@ use std::ffi::{c_int, c_void};
 pub(crate) fn forget_start() {
     // SAFETY: the callback keeps nothing of what it is shown.
     unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}
+
+/// Gives back what was freed: glibc keeps it where something in use lies behind it.
+pub(crate) fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it works on memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Looks at the first object alone, which is the program.

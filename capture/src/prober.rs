@@ -8,7 +8,7 @@ use crate::resolver::{self, Binary, Site};
 use crate::warmup::WarmUp;
 use agentsight_formats::record::{self, Json, kind};
 use libbpf_rs::{Link, UprobeMultiOpts, UprobeOpts};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 /// Any process: the kernel side looks the process up in its table of targets.
 const ANY_PROCESS: i32 = -1;
 
+/// Files that are remembered as looked at. Were there more, all would be looked at again, with answers that are kept on disk.
+const MAX_SEEN: usize = 65_536;
+
 /// Holds the probes; they are detached when it is dropped.
 #[derive(Default)]
 pub(crate) struct Prober {
-    /// Every file that was looked at, as it was then.
+    /// Files that were looked at, as they were then.
     seen: HashMap<FileId, Stamp>,
     pub attached: Attached,
     /// Files with probes.
@@ -54,6 +57,9 @@ impl Prober {
     fn probe_file(&mut self, kernel: &Kernel<'_>, file: File, name: &Path) -> Option<Vec<u8>> {
         let metadata = file.metadata().ok()?;
         let (id, stamp) = (id_of(&metadata), Stamp::of(&metadata));
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.clear();
+        }
         if self.seen.insert(id, stamp) == Some(stamp) || self.attached.still_fits(id, &stamp) {
             return None;
         }
@@ -114,6 +120,20 @@ impl Prober {
     pub(crate) fn probe_mapped(&mut self, kernel: &Kernel<'_>, pid: u32) -> Vec<u8> {
         let found = procfs::mapped(pid).into_iter().filter_map(|mapped| self.probe(kernel, &mapped.file, &mapped.name));
         found.flatten().collect()
+    }
+
+    /// Lets go of files that were removed, as soon as none of the processes has them mapped.
+    pub(crate) fn release_deleted(&mut self, processes: impl FnOnce() -> Vec<u32>) {
+        let deleted = self.attached.deleted();
+        if deleted.is_empty() {
+            return;
+        }
+        let mapped = processes().into_iter().flat_map(procfs::mapped);
+        let in_use: HashSet<FileId> = mapped.filter_map(|mapped| Some(id_of(&mapped.file.metadata().ok()?))).collect();
+        for id in deleted.into_iter().filter(|id| !in_use.contains(id)) {
+            self.seen.remove(&id);
+            self.attached.release(id);
+        }
     }
 }
 

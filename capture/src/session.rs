@@ -28,6 +28,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How often it is looked for what need not be held any longer.
+const TIDY: Duration = Duration::from_secs(10);
+
 /// Records until the end, and writes a capture. `tell` gets the news of it.
 ///
 /// Call it from the main thread while it is the only one: the command is forked from it.
@@ -95,6 +98,7 @@ pub fn capture(options: &Options, tell: &mut dyn FnMut(News<'_>)) -> Result<Summ
         batches: &threads.batches,
         counters: &counters,
         started,
+        tidied: started,
         caller: tell,
     };
 
@@ -192,6 +196,8 @@ struct Session<'a, 'c, 'obj> {
     counters: &'a Counters,
     caller: &'c mut dyn FnMut(News<'_>),
     started: Instant,
+    /// When it was last looked for what need not be held any longer.
+    tidied: Instant,
     /// The processes that were named and have not exited; nobody asks for them where others are to come.
     running: BTreeSet<u32>,
     /// Whether processes of the future are named: then there is no end before somebody ends it.
@@ -285,8 +291,19 @@ impl Session<'_, '_, '_> {
         }
     }
 
+    /// Gives back what is not needed any more.
+    fn tidy(&mut self) {
+        self.tidied = Instant::now();
+        let kernel = &self.kernel;
+        self.prober.release_deleted(|| kernel.targets());
+        memory::trim();
+    }
+
     /// What is done once a second.
     fn tick(&mut self) {
+        if self.tidied.elapsed() >= TIDY {
+            self.tidy();
+        }
         let sample = self.sampler.sample(&self.kernel.targets());
         if !sample.is_empty() {
             self.tell(sample);

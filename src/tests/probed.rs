@@ -159,3 +159,30 @@ print("full", flush=True); input(); load()"#;
     assert_ne!(lost, [json!({"n": 0})], "the ring was to be full");
     assert_eq!(last_said(&folder).last(), Some(&Value::from("again 99")));
 }
+
+/// The kernel keeps a file with probes, and its place on the disk, as long as somebody holds them.
+#[test]
+fn a_removed_file_is_let_go_when_nobody_uses_it_any_more_and_not_before() {
+    let Some((folder, name)) = with_library() else { return };
+    copy_libssl(&folder.path().join("kept"));
+    let program = format!("{TALK}\nos.remove('kept/{name}'); print('removed', flush=True); input(); talk(b'held')");
+    std::fs::write(folder.path().join("held.py"), program).unwrap();
+    let script = "LD_LIBRARY_PATH=lib $0 program.py gone && rm -r lib && LD_LIBRARY_PATH=kept exec $0 held.py";
+    let (mut capturer, mut stdin, mut lines) = piped(&folder, &[], &["sh", "-c", script, &python()]);
+    assert!(lines.any(|line| line == "removed"));
+    let held = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", capturer.id())).unwrap();
+        let files: Vec<_> = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect();
+        ["lib", "kept"].map(|of| {
+            let file = format!("{}/{of}/{name} (deleted)", folder.path().display());
+            files.iter().any(|held| held.as_os_str() == file.as_str())
+        })
+    };
+    // Nothing tells when: it is looked for every few seconds.
+    while held() != [false, true] {
+        std::thread::yield_now();
+    }
+    stdin.write_all(b"go\n").unwrap();
+    assert!(capturer.wait().unwrap().success());
+    assert_eq!(last_said(&folder), ["held", "gone 99"]);
+}
