@@ -10,6 +10,7 @@
 mod adoption;
 mod attached;
 mod batches;
+mod cgroups;
 mod clock;
 mod command;
 mod courtesy;

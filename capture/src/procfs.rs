@@ -141,30 +141,6 @@ impl Mapping<'_> {
     }
 }
 
-/// Where cgroup2 is mounted; where that is hidden by another mount it does not count.
-pub(crate) fn cgroup_root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let folders = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ');
-        let (folder, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(folder))
-    });
-    folders.into_iter().find(|folder| folder.join("cgroup.procs").exists())
-}
-
-/// The cgroup of cgroup2 whose memory a process uses; `None` if it is in the root, which has no limits.
-pub(crate) fn limiting_cgroup(pid: u32) -> Option<PathBuf> {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folder = cgroup_root()?.join(path);
-    folder.join("memory.current").exists().then_some(folder)
-}
-
-/// The number that a file holds.
-pub(crate) fn number_in(path: &Path) -> Option<i64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
 /// What a process has used.
 pub(crate) struct Usage {
     /// CPU time in nanoseconds.

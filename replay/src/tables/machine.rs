@@ -148,7 +148,7 @@ table! {
         ts: Timestamp,
         /// The process.
         proc_id: i64,
-        /// `user_time` and `system_time` (CPU time since the process started), `rss`, `threads`, `cgroup_memory`, `cgroup_memory_limit`, `cgroup_cpu_limit`.
+        /// `user_time` and `system_time` (CPU time since the process started), `rss`, `threads`, `cgroup_memory`, `cgroup_memory_limit`, `cgroup_cpu_limit`, `cgroup_threads`, `cgroup_threads_limit` (of cgroup2, or of version 1).
         name: String,
         /// Unit of the value: `ns`, `bytes`, `threads`, `millicpus` (thousandths of a CPU).
         unit: String,
