@@ -14,7 +14,7 @@ table! {
         proc_id: i64,
         /// `open`, `close`, `rename`, `unlink`, `mkdir`, `rmdir`, `link`, `symlink`, `chmod` or `truncate`.
         op: String,
-        /// The file, as the process sees it below its root; of a symlink, what it says. Null where the path could not be read.
+        /// The file, as the process sees it below its root; of a symlink, what it says. Begins with `…` where it is longer than 4,096 bytes, and with `(unreachable)` where it leads to another root than the process's. Null where it could not be read.
         path: Option<String> [otel = "file.path"],
         /// The new path of rename, link and symlink.
         new_path: Option<String>,
