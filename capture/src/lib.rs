@@ -19,6 +19,7 @@ mod drain;
 mod error;
 mod events;
 mod explain;
+mod identity;
 mod inherited;
 mod kernel;
 mod libraries;

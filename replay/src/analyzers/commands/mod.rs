@@ -113,7 +113,7 @@ impl Analyzer for Commands {
             self.parents.insert(started.proc_id, started.parent_proc_id);
         } else if let Some(call) = row.downcast::<ToolRequested>() {
             self.requested(call, out);
-        } else if let Some(exec) = row.downcast::<Exec>() {
+        } else if let Some(exec) = row.downcast::<Exec>().filter(|exec| !exec.was_running) {
             self.executed(exec, out);
         }
     }
