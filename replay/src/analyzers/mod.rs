@@ -147,8 +147,8 @@ pub static ANALYZERS: &[Entry] = &[
     }),
     analyzer(
         "commands",
-        1,
-        "commands that destroy something",
+        2,
+        "commands that destroy something, or let somebody elsewhere in",
         &[Finding::TABLE],
         commands::READS,
         commands::Commands::boxed,

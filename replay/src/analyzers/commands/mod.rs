@@ -1,4 +1,4 @@
-//! Commands that destroy something: asked for by a model, or executed.
+//! Commands that destroy something, or let somebody elsewhere in: asked for by a model, or executed.
 //!
 //! What a command does is read from its words, as a shell would split them: a text that only names a command (`echo "rm -rf /"`)
 //! is none. Shells, `sudo`, `xargs`, `ssh` and their like are opened.
@@ -9,6 +9,8 @@
 //! rule. The price: a script that does one thing twice is told once.
 
 mod places;
+mod redirections;
+mod remote;
 mod rules;
 mod simple;
 mod sql;
