@@ -49,6 +49,22 @@ fn what_ran_already_is_told_with_its_arguments_its_folder_and_what_it_has_open()
 }
 
 #[test]
+fn a_program_that_is_recorded_from_its_exec_on_did_not_run_before() {
+    let Some(folder) = folder() else { return };
+    let named = folder.path().join("named-agent");
+    std::fs::copy("/bin/sh", &named).unwrap();
+    let recorder = recorder(&folder, &["--comm", "named-agent"]);
+    for _ in 0..50 {
+        assert!(Command::new(&named).args(["-c", ":"]).status().unwrap().success());
+    }
+    end(recorder);
+    let sql =
+        "SELECT count(*) AS rows, count(DISTINCT proc_id) AS processes, count(*) FILTER (WHERE was_running) AS running
+        FROM execs";
+    assert_eq!(query(&folder, sql), [json!({"rows": 50, "processes": 50, "running": 0})]);
+}
+
+#[test]
 fn who_changes_its_user_without_an_exec_is_told_as_it_is_then() {
     let Some(folder) = folder() else { return };
     let program = r#"

@@ -292,6 +292,7 @@ struct sigpending {
 };
 
 struct task_struct {
+	unsigned in_execve : 1;
 	int pid;
 	int tgid;
 	int exit_code;

@@ -283,8 +283,12 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *name)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
-	if (task->tgid == tgid && !target_of(tgid) && is_selected_comm(name))
-		adopt(tgid);
+	if (task->tgid != tgid || target_of(tgid) || !is_selected_comm(name))
+		return 0;
+	/* At an exec it is too early to look at it: the exec is told a moment later, and whose it is. */
+	if (bpf_core_field_exists(task->in_execve) && BPF_CORE_READ_BITFIELD_PROBED(task, in_execve))
+		return 0;
+	adopt(tgid);
 	return 0;
 }
 
