@@ -28,7 +28,7 @@ table! {
         error: Option<String> [otel = "error.type"],
         /// Joins the open of a regular file with its close.
         file_id: Option<i64>,
-        /// Inode of the file; null where the call named no open file. With `device` it joins what two processes call by different paths.
+        /// Inode of the file; null where the call named no open file, and of a close that nobody saw. With `device` it joins what two processes call by different paths.
         inode: Option<i64> [otel = "file.inode"],
         /// Device of its file system, `major:minor`, as /proc/PID/mountinfo has it.
         device: Option<String>,
