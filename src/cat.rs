@@ -157,6 +157,12 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
         }),
         Body::Adopt(_) => json!({}),
         Body::Unwatched(unwatched) => json!({"way": way::name(unwatched.way.get())}),
+        Body::Identity(identity) => json!({
+            "uid": identity.uid.get(), "effective_uid": identity.effective_uid.get(), "gid": identity.gid.get(),
+            "effective_gid": identity.effective_gid.get(), "namespace_pid": identity.namespace_pid.get(),
+            "pid_namespace": identity.pid_namespace.get(), "mnt_namespace": identity.mnt_namespace.get(), "net_namespace": identity.net_namespace.get(),
+            "user_namespace": identity.user_namespace.get(),
+        }),
         Body::TlsData { tls, data } => {
             let fixed = json!({
                 "conn": tls.conn_id.get(), "direction": direction_name(tls.direction.get()),

@@ -56,6 +56,21 @@ fn records_have_one_layout_in_c_and_rust() {
     assert_layout!("asc_adopt", Adopt, header);
     assert_layout!("asc_unwatched", Unwatched, header, way, reserved);
     assert_layout!(
+        "asc_identity",
+        Identity,
+        header,
+        uid,
+        effective_uid,
+        gid,
+        effective_gid,
+        namespace_pid,
+        pid_namespace,
+        mnt_namespace,
+        net_namespace,
+        user_namespace,
+        reserved
+    );
+    assert_layout!(
         "asc_tls_data",
         TlsData,
         header,

@@ -4,7 +4,7 @@
 use crate::error::perf_way_out;
 use crate::kernel::{self, Attach, Kernel, Settings};
 use crate::prober::{self, Prober};
-use crate::{DEFAULT_RING, Stdio, libraries, preflight, privilege, procfs, tracepoints};
+use crate::{DEFAULT_RING, Stdio, cgroups, libraries, preflight, privilege, tracepoints};
 use std::mem::MaybeUninit;
 use std::path::Path;
 
@@ -142,7 +142,7 @@ fn system_calls() -> Check {
 }
 
 fn cgroups() -> Check {
-    match procfs::cgroup_root() {
+    match cgroups::root() {
         Some(root) => Check::works("--cgroup, --container", format!("cgroup2 at {}", root.display())),
         None => {
             let way_out =

@@ -10,6 +10,7 @@
 mod adoption;
 mod attached;
 mod batches;
+mod cgroups;
 mod clock;
 mod command;
 mod courtesy;
@@ -18,6 +19,7 @@ mod drain;
 mod error;
 mod events;
 mod explain;
+mod identity;
 mod inherited;
 mod kernel;
 mod libraries;

@@ -47,8 +47,8 @@ pub(crate) fn of(options: &Options, invoker: Option<&Invoker>) -> Metadata {
 /// Sizes of the fixed parts of the records that this version writes, in bytes.
 fn layouts() -> BTreeMap<String, u32> {
     use agentsight_formats::record::{
-        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Map, Metric, Socket, SocketData,
-        StdioData, Sums, TlsBind, TlsClose, TlsData,
+        Adopt, Descriptor, Endpoint, Exec, ExecArgs, Exit, File, Fork, Header, Identity, Map, Metric, Socket,
+        SocketData, StdioData, Sums, TlsBind, TlsClose, TlsData,
     };
     let sizes = [
         ("header", size_of::<Header>()),
@@ -61,6 +61,7 @@ fn layouts() -> BTreeMap<String, u32> {
         ("tls_bind", size_of::<TlsBind>()),
         ("map", size_of::<Map>()),
         ("adopt", size_of::<Adopt>()),
+        ("identity", size_of::<Identity>()),
         ("file", size_of::<File>()),
         ("socket", size_of::<Socket>()),
         ("socket_data", size_of::<SocketData>()),

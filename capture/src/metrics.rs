@@ -1,9 +1,9 @@
 //! Source "metric": what recorded processes use of the machine, looked up once a second.
 
+use crate::cgroups::Cgroups;
 use crate::procfs;
 use agentsight_formats::record::{self, Metric, kind, metric};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time between two samples.
@@ -19,10 +19,9 @@ pub(crate) struct Sampler {
 #[derive(Default)]
 struct Last {
     threads: u64,
-    /// Limits of the process's cgroup.
-    limits: Vec<(u16, i64)>,
-    cgroup: Option<PathBuf>,
-    known: bool,
+    cgroups: Option<Cgroups>,
+    /// What these have said.
+    said: Vec<(u16, i64)>,
 }
 
 impl Sampler {
@@ -52,32 +51,16 @@ impl Sampler {
             last.threads = usage.threads;
             say(metric::THREADS, usage.threads as i64);
         }
-        if !last.known {
-            last.known = true;
-            last.cgroup = procfs::limiting_cgroup(pid);
-        }
-        let Some(cgroup) = &last.cgroup else { return };
-        if let Some(used) = procfs::number_in(&cgroup.join("memory.current")) {
+        let cgroups = last.cgroups.get_or_insert_with(|| Cgroups::of(pid));
+        if let Some(used) = cgroups.memory() {
             say(metric::CGROUP_MEMORY, used);
         }
-        let limits = limits(cgroup);
-        for (name, value) in limits.iter().filter(|limit| !last.limits.contains(limit)) {
+        let rest = cgroups.rest();
+        for (name, value) in rest.iter().filter(|said| !last.said.contains(said)) {
             say(*name, *value);
         }
-        last.limits = limits;
+        last.said = rest;
     }
-}
-
-/// What a cgroup limits, in the units of [`metric`].
-fn limits(cgroup: &std::path::Path) -> Vec<(u16, i64)> {
-    let memory = procfs::number_in(&cgroup.join("memory.max")).map(|bytes| (metric::CGROUP_MEMORY_LIMIT, bytes));
-    let cpu = std::fs::read_to_string(cgroup.join("cpu.max")).ok().and_then(|text| {
-        // `QUOTA PERIOD`, in microseconds; `max PERIOD` for none.
-        let (quota, period) = text.trim().split_once(' ')?;
-        let (quota, period): (i64, i64) = (quota.parse().ok()?, period.parse().ok()?);
-        Some((metric::CGROUP_CPU_LIMIT, quota.checked_mul(1000)?.checked_div(period)?))
-    });
-    memory.into_iter().chain(cpu).collect()
 }
 
 fn append(out: &mut Vec<u8>, pid: u32, name: u16, value: i64) {
@@ -113,16 +96,5 @@ mod tests {
         let of = |name| seen.iter().find(|(_, n, _)| *n == name).map(|(_, _, value)| *value);
         assert!(of(metric::RSS).unwrap() > 100_000 && of(metric::THREADS).unwrap() >= 1, "{seen:?}");
         assert!(of(metric::USER_TIME).is_some() && of(metric::SYSTEM_TIME).is_some(), "{seen:?}");
-    }
-
-    #[test]
-    fn limits_of_a_cgroup_are_in_bytes_and_thousandths_of_a_cpu() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("memory.max"), "1048576\n").unwrap();
-        std::fs::write(folder.path().join("cpu.max"), "150000 100000\n").unwrap();
-        assert_eq!(limits(folder.path()), [(metric::CGROUP_MEMORY_LIMIT, 1_048_576), (metric::CGROUP_CPU_LIMIT, 1500)]);
-        std::fs::write(folder.path().join("memory.max"), "max\n").unwrap();
-        std::fs::write(folder.path().join("cpu.max"), "max 100000\n").unwrap();
-        assert_eq!(limits(folder.path()), []);
     }
 }

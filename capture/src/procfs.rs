@@ -1,7 +1,7 @@
 //! What /proc tells of processes that run before recording starts.
 
-use crate::Error;
-use agentsight_formats::record::{self, CAPTURER_CPU, Descriptor, Header, Process, kind};
+use crate::{Error, identity};
+use agentsight_formats::record::{self, CAPTURER_CPU, Descriptor, Header, Identity, Process, kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -141,30 +141,6 @@ impl Mapping<'_> {
     }
 }
 
-/// Where cgroup2 is mounted; where that is hidden by another mount it does not count.
-pub(crate) fn cgroup_root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let folders = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ');
-        let (folder, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(folder))
-    });
-    folders.into_iter().find(|folder| folder.join("cgroup.procs").exists())
-}
-
-/// The cgroup of cgroup2 whose memory a process uses; `None` if it is in the root, which has no limits.
-pub(crate) fn limiting_cgroup(pid: u32) -> Option<PathBuf> {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folder = cgroup_root()?.join(path);
-    folder.join("memory.current").exists().then_some(folder)
-}
-
-/// The number that a file holds.
-pub(crate) fn number_in(path: &Path) -> Option<i64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
 /// What a process has used.
 pub(crate) struct Usage {
     /// CPU time in nanoseconds.
@@ -185,21 +161,23 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
     })
 }
 
-/// Appends the record of a process that already runs, and of each of its descriptors; nothing if it is gone.
+/// Appends the records of a process that already runs, of who it is, and of each of its descriptors; nothing if it is gone.
 pub(crate) fn append_process(out: &mut Vec<u8>, pid: u32) {
     let Some(stat) = Stat::read(pid) else { return };
     let link = |name| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let (path, cwd) = (link("exe"), link("cwd"));
     let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+    // Its name may hold anything.
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let identity = identity::of(pid, &status);
     let (path, cwd) = (path.as_os_str().as_bytes(), cwd.as_os_str().as_bytes());
     let kept = &args[..args.len().min(MAX_ARGS)];
     let process = Process {
         header: header(kind::PROCESS, pid),
         start: stat.start.into(),
         ppid: stat.ppid.into(),
-        uid: uid.unwrap_or(u32::MAX).into(),
+        uid: identity.uid,
         args_len: (args.len() as u32).into(),
         args_captured: (kept.len() as u32).into(),
         path_len: (path.len() as u16).into(),
@@ -208,6 +186,8 @@ pub(crate) fn append_process(out: &mut Vec<u8>, pid: u32) {
         comm: stat.comm,
     };
     record::append(out, &process, &[path, cwd, kept]);
+    // It comes behind the process: by its time as well.
+    record::append(out, &Identity { header: header(kind::IDENTITY, pid), ..identity }, &[]);
     append_descriptors(out, pid);
 }
 

@@ -5,7 +5,8 @@ use crate::opaque::{Opaque, Unseen};
 use crate::owned::Owned;
 use crate::procfs;
 use agentsight_formats::record::{
-    self, Body, CAPTURER_CPU, Connection, Header, Process, Record, direction, file_op, kind, library, socket_op, way,
+    self, Body, CAPTURER_CPU, Connection, Header, Identity, Process, Record, direction, file_op, kind, library,
+    socket_op, way,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -56,6 +57,7 @@ struct Live {
     cwd: Vec<u8>,
     args: Vec<u8>,
     args_len: u32,
+    identity: Option<Identity>,
 }
 
 struct Open {
@@ -82,8 +84,14 @@ impl State {
         match body {
             Body::Fork(fork) => {
                 let parent = self.processes.get(&tgid).cloned().unwrap_or_default();
-                let child =
-                    Live { start: fork.child_start.get(), ppid: tgid, uid: fork.uid.get(), comm: fork.comm, ..parent };
+                let child = Live {
+                    start: fork.child_start.get(),
+                    ppid: tgid,
+                    uid: fork.uid.get(),
+                    comm: fork.comm,
+                    identity: None,
+                    ..parent
+                };
                 self.processes.insert(fork.child_tgid.get(), child);
             }
             Body::Exec { exec, path, cwd, .. } => {
@@ -96,6 +104,7 @@ impl State {
                     cwd: cwd.to_vec(),
                     args: Vec::new(),
                     args_len: exec.args_len.get(),
+                    identity: None,
                 };
                 self.opaque.ended(tgid, self.processes.get(&tgid).map(|live| live.path.as_slice()));
                 self.processes.insert(tgid, live);
@@ -177,9 +186,18 @@ impl State {
                     cwd: cwd.to_vec(),
                     args: args.to_vec(),
                     args_len: process.args_len.get(),
+                    identity: None,
                 };
                 // What the kernel side said of it is newer.
                 self.processes.entry(tgid).or_insert(live);
+            }
+            Body::Identity(identity) => {
+                if let Some(live) = self.processes.get_mut(&tgid)
+                    && (live.identity.is_none() || record.header.cpu.get() != CAPTURER_CPU)
+                {
+                    live.uid = identity.uid.get();
+                    live.identity = Some(*identity);
+                }
             }
             Body::Unwatched(unwatched) => {
                 let path = self.processes.get(&tgid).map_or(&[][..], |live| &live.path);
@@ -251,6 +269,10 @@ impl State {
                 comm: live.comm,
             };
             record::append(&mut out, &process, &[&live.path, &live.cwd, &live.args]);
+            if let Some(identity) = live.identity {
+                let identity = Identity { header: self.header(kind::IDENTITY, *tgid), ..identity };
+                record::append(&mut out, &identity, &[]);
+            }
         }
         for (id, tgid, open) in self.connections.iter() {
             let connection = Connection {

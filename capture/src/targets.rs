@@ -1,7 +1,7 @@
 //! Who is recorded: what was asked for, as the names and cgroups that the kernel side looks for, and as the processes that
 //! have them already.
 
-use crate::{Error, Options, procfs};
+use crate::{Error, Options, cgroups, procfs};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -89,7 +89,7 @@ impl Targets {
 
     /// `given`: a cgroup, by its path in the file system or below where cgroup2 is mounted.
     fn add_cgroup(&mut self, given: &Path) -> Result<(), Error> {
-        let root = procfs::cgroup_root().ok_or(Error::NoCgroup2)?;
+        let root = cgroups::root().ok_or(Error::NoCgroup2)?;
         self.add_folder(&cgroup_folder(given, &root)?, &root)
     }
 

@@ -30,6 +30,7 @@ enum Watcher {
     Dup,
     Ring,
     SocketMade,
+    Identity,
 }
 
 /// How a system call names files; `enum file_shape` in `files.c`.
@@ -116,6 +117,14 @@ const TRACEPOINTS: &[(&str, Watcher, u64)] = &[
     ("sys_enter_close_range", Watcher::CloseRange, 0),
     ("sys_enter_dup2", Watcher::Dup, 0),
     ("sys_enter_dup3", Watcher::Dup, 0),
+    ("sys_exit_setuid", Watcher::Identity, 0),
+    ("sys_exit_setgid", Watcher::Identity, 0),
+    ("sys_exit_setreuid", Watcher::Identity, 0),
+    ("sys_exit_setregid", Watcher::Identity, 0),
+    ("sys_exit_setresuid", Watcher::Identity, 0),
+    ("sys_exit_setresgid", Watcher::Identity, 0),
+    ("sys_exit_setns", Watcher::Identity, 0),
+    ("sys_exit_unshare", Watcher::Identity, 0),
     ("io_uring/io_uring_submit_sqe", Watcher::Ring, 0),
     ("io_uring/io_uring_submit_req", Watcher::Ring, 0),
 ];
@@ -142,6 +151,7 @@ pub(crate) fn attach(progs: &AgentsightProgs<'_>) -> Result<Vec<Link>, Error> {
             Watcher::Dup => &progs.on_dup,
             Watcher::Ring => &progs.on_ring,
             Watcher::SocketMade => &progs.on_socket_made,
+            Watcher::Identity => &progs.on_identity,
         };
         let event = open_event(id).map_err(|source| Error::Tracepoint { name, source })?;
         let options = PerfEventOpts { cookie, ..PerfEventOpts::default() };

@@ -73,6 +73,8 @@ impl Files {
         let class = [&path, &new_path].into_iter().flatten().find_map(|path| sensitive::class(path));
         let (result, bits) = (file.result.get(), file.flags.get());
         let closes = op == file_op::CLOSE;
+        let (major, minor) = (file.device.get() >> 20, file.device.get() & 0xf_ffff);
+        let inode = Some(signed(file.inode.get())).filter(|inode| *inode != 0);
         let has_mode = match op {
             file_op::OPEN => flags::creates(bits),
             other => matches!(other, file_op::MKDIR | file_op::CHMOD),
@@ -89,6 +91,8 @@ impl Files {
             result: Some(result.into()),
             error: errno::name(result),
             file_id: id.map(signed),
+            inode,
+            device: inode.map(|_| format!("{major}:{minor}")),
             bytes_read: closes.then(|| signed(file.bytes_read.get())),
             bytes_written: closes.then(|| signed(file.bytes_written.get())),
             length: (op == file_op::TRUNCATE).then(|| signed(file.bytes_read.get())),

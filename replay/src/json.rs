@@ -147,7 +147,7 @@ mod tests {
         let exec = Exec { args: vec!["a\"b".into(), "ü".into()], ..Exec::default() };
         let expected = concat!(
             r#"{"table":"execs","capture_id":"","ts":"1970-01-01T00:00:00.000000000Z","proc_id":0,"executable_path":"","#,
-            r#""command_line":"","args":["a\"b","ü"],"working_directory":"","truncated":false,"cause_tool_call_key":null}"#,
+            r#""command_line":"","args":["a\"b","ü"],"working_directory":"","truncated":false,"was_running":false,"cause_tool_call_key":null}"#,
             "\n"
         );
         assert_eq!(text(&exec), expected);

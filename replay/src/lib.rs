@@ -21,6 +21,7 @@ mod dns_stream;
 mod errno;
 mod event;
 mod exchange;
+mod execs;
 mod files;
 mod flags;
 mod forwarding;

@@ -3,7 +3,8 @@
 /// `path` below `base`, the folder that it is relative to, which the kernel has named (links resolved).
 ///
 /// `.` and empty parts go. `..` goes together with the folder before it only where that is one of `base`: one that the
-/// program named may be a link, and lead elsewhere.
+/// program named may be a link, and lead elsewhere. A base that does not begin with `/` begins with a mark: its front is missing
+/// (`…`), or it leads to another root (`(unreachable)`).
 pub(crate) fn absolute(base: &[u8], path: &[u8]) -> Vec<u8> {
     let rooted = path.starts_with(b"/") || base.starts_with(b"/");
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -13,9 +14,9 @@ pub(crate) fn absolute(base: &[u8], path: &[u8]) -> Vec<u8> {
         real = parts.len();
     }
     for part in named(path) {
-        if part == b".." && parts.len() == real && rooted {
-            // Above the root is the root.
-            real = real.saturating_sub(1);
+        if part == b".." && parts.len() == real && (rooted || real > 0) {
+            // Above the root is the root, and a mark stays where it is.
+            real = real.saturating_sub(1).max(usize::from(!rooted));
             parts.truncate(real);
         } else {
             parts.push(part);
@@ -56,6 +57,10 @@ mod tests {
             ("", "/../etc/./x", "/etc/x"),
             ("", "/", "/"),
             ("/w", "", "/w"),
+            ("…/w", "a/./b", "…/w/a/b"),
+            ("…/w", "../../a", "…/a"),
+            ("(unreachable)/", "../a", "(unreachable)/a"),
+            ("/w", ".//a/../b", "/w/a/../b"),
             ("", "a/./b", "a/b"),
             ("", "../a", "../a"),
             ("", "", ""),

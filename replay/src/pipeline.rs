@@ -15,7 +15,7 @@ use crate::losses::Losses;
 use crate::order::Order;
 use crate::output::Output;
 use crate::pieces::pieces;
-use crate::processes::Processes;
+use crate::processes::{Processes, text};
 use crate::recording::Recording;
 use crate::signals::{Answered, Asking, Started, Unwatched};
 use crate::stdio::Stdio;
@@ -263,10 +263,19 @@ impl<'s> Pipeline<'s> {
                 self.started(fork.child_tgid.get());
                 lost.iter().for_each(|row| self.output.row(row));
             }
-            Body::Process { process, path, .. } => {
-                let lost = self.processes.snapshot(tgid, process, path, self.clock.at(process.start.get()));
+            Body::Process { process, path, cwd, args } => {
+                let times = (ts, self.clock.at(process.start.get()));
+                let (lost, running) = self.processes.snapshot(tgid, process, (path, cwd, args), times);
                 self.started(tgid);
                 lost.iter().for_each(|row| self.output.row(row));
+                running.iter().for_each(|row| self.output.row(row));
+            }
+            Body::Identity(identity) => self.processes.identity(tgid, identity),
+            Body::Descriptor { descriptor, target } => {
+                if let Some(proc_id) = self.processes.described(tgid, descriptor) {
+                    let (capture_id, fd) = (self.capture_id.clone(), descriptor.fd.get().into());
+                    self.output.row(&tables::Descriptor { capture_id, ts, proc_id, fd, target: text(target) });
+                }
             }
             Body::Exec { exec, path, cwd, .. } => {
                 self.close_connections_of(tgid, ts, false);

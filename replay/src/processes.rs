@@ -2,12 +2,14 @@
 //! tables `processes` and `execs`.
 
 use crate::bounded::{Bounded, stale};
+use crate::execs::{self, PendingExec};
 use crate::holes::Spans;
 use crate::memory::{Memory, Share};
 use crate::table::Timestamp;
 use crate::tables;
-use agentsight_formats::record;
+use agentsight_formats::record::{self, CAPTURER_CPU};
 use std::collections::HashMap;
+use zerocopy::little_endian::U32;
 
 /// Two start times of one process may differ by this much: /proc gives clock ticks, the kernel side nanoseconds.
 const START_TOLERANCE_NS: u64 = 10_000_000;
@@ -23,14 +25,15 @@ const FORK_NS: i64 = 1_000_000_000;
 /// Processes that have exited whose number is remembered: what they left behind may be told after them.
 const MAX_EXITED: usize = 65536;
 
-/// Longest arguments of one exec, in bytes: more than the kernel takes (a quarter of the stack, 6 MiB at most).
-const MAX_ARGS: usize = 8 << 20;
-
 /// A process that is alive.
 struct Live {
     row: tables::Process,
     start: u64,
     exec: Option<PendingExec>,
+    /// The kernel side, or else the capturer, has said who it is.
+    identified: bool,
+    /// When the last of its descriptors was told, and which that was.
+    described: (u64, i32),
     /// Counts what was heard of any.
     heard: u64,
     held: Share,
@@ -56,14 +59,6 @@ struct Exited {
 
 /// The row of a process that is not followed any more, and that of its last exec if it was not whole.
 type Last = (tables::Process, Option<tables::Exec>);
-
-/// An exec whose arguments are still to come.
-struct PendingExec {
-    row: tables::Exec,
-    args: Vec<u8>,
-    total: usize,
-    gap: bool,
-}
 
 /// All processes of a capture.
 pub(crate) struct Processes {
@@ -130,7 +125,8 @@ impl Processes {
                 pid: tgid.into(),
                 ..tables::Process::default()
             };
-            Live { row, start: 0, exec: None, heard: 0, held: memory.share() }
+            let held = memory.share();
+            Live { row, start: 0, exec: None, identified: false, described: (0, i32::MIN), heard: 0, held }
         });
         live.heard = self.heard;
         live
@@ -165,30 +161,35 @@ impl Processes {
             ppid: Some(parent.into()),
             start_ts: Some(start_ts),
             comm: text(trim(&fork.comm)),
-            uid: Some(fork.uid.get().into()),
+            uid: id(fork.uid),
             depth: parent_row.depth.map(|depth| depth + 1),
+            // Who it is comes next.
             ..parent_row
         };
+        live.identified = false;
         self.weigh(fork.child_tgid.get());
         lost
     }
 
     /// A process that was alive when a segment started. That is said behind its exit where that was still on its way to the
-    /// file.
+    /// file. Returns the row of a process that had its pid before and whose exit was lost, and that of the program that it runs,
+    /// unless it was known.
     pub fn snapshot(
         &mut self,
         tgid: u32,
         process: &record::Process,
-        path: &[u8],
-        start_ts: Timestamp,
-    ) -> Vec<tables::Process> {
+        (path, cwd, args): (&[u8], &[u8], &[u8]),
+        (ts, start_ts): (Timestamp, Timestamp),
+    ) -> (Vec<tables::Process>, Option<tables::Exec>) {
         let same = |exited: &Exited| exited.start.abs_diff(process.start.get()) <= START_TOLERANCE_NS;
         if !self.live.contains_key(&tgid) && self.exited.get(&tgid).is_some_and(same) {
-            return Vec::new();
+            return (Vec::new(), None);
         }
         let lost = self.forget_other(tgid, process.start.get());
         let parent = self.live.get(&process.ppid.get()).map(|parent| (parent.row.proc_id, parent.row.depth));
+        let capture_id = self.capture_id.clone();
         let live = self.live(tgid);
+        let mut running = None;
         if live.start == 0 {
             live.start = process.start.get();
             live.row.ppid = Some(process.ppid.get().into());
@@ -197,10 +198,49 @@ impl Processes {
             live.row.start_ts = Some(start_ts);
             live.row.comm = text(trim(&process.comm));
             live.row.executable_path = Some(text(path)).filter(|path| !path.is_empty());
-            live.row.uid = Some(process.uid.get().into());
+            live.row.uid = id(process.uid);
+            let given = tables::Exec {
+                capture_id,
+                ts,
+                proc_id: live.row.proc_id,
+                executable_path: text(path),
+                working_directory: text(cwd),
+                ..tables::Exec::default()
+            };
+            running = Some(execs::running(given, args, process.args_len.get() as usize));
         }
         self.weigh(tgid);
-        lost
+        (lost, running)
+    }
+
+    /// Who a process is. What the capturer says is no newer than what the kernel side has said.
+    pub fn identity(&mut self, tgid: u32, identity: &record::Identity) {
+        let Some(live) = self.live.get_mut(&tgid) else { return };
+        if live.identified && identity.header.cpu.get() == CAPTURER_CPU {
+            return;
+        }
+        live.identified = true;
+        let known = |number: U32| Some(i64::from(number.get())).filter(|number| *number != 0);
+        live.row.uid = id(identity.uid);
+        live.row.effective_uid = id(identity.effective_uid);
+        live.row.gid = id(identity.gid);
+        live.row.effective_gid = id(identity.effective_gid);
+        live.row.namespace_pid = known(identity.namespace_pid);
+        live.row.pid_namespace = known(identity.pid_namespace);
+        live.row.mnt_namespace = known(identity.mnt_namespace);
+        live.row.net_namespace = known(identity.net_namespace);
+        live.row.user_namespace = known(identity.user_namespace);
+    }
+
+    /// The `proc_id` of a process that lives and had a descriptor open when its recording began, unless that was told: each segment
+    /// says it again.
+    pub fn described(&mut self, tgid: u32, descriptor: &record::Descriptor) -> Option<i64> {
+        let proc_id = self.id(tgid);
+        let live = self.live.get_mut(&tgid)?;
+        let at = (descriptor.header.time.get(), descriptor.fd.get());
+        let fresh = at > live.described;
+        live.described = live.described.max(at);
+        fresh.then_some(proc_id)
     }
 
     /// Removes a process whose pid now belongs to another.
@@ -234,7 +274,8 @@ impl Processes {
         live.row.ppid.get_or_insert(exec.ppid.get().into());
         live.row.comm = text(trim(&exec.comm));
         live.row.executable_path = Some(text(path));
-        live.row.uid = Some(exec.uid.get().into());
+        live.row.uid = id(exec.uid);
+        live.row.gid = id(exec.gid);
         let row = tables::Exec {
             capture_id,
             ts,
@@ -243,7 +284,7 @@ impl Processes {
             working_directory: text(cwd),
             ..tables::Exec::default()
         };
-        live.exec = Some(PendingExec { row, args: Vec::new(), total: exec.args_len.get() as usize, gap: false });
+        live.exec = Some(PendingExec::new(row, exec.args_len.get() as usize));
         self.weigh(tgid);
         unfinished
     }
@@ -256,18 +297,11 @@ impl Processes {
             live.row.comm.clear();
             live.row.executable_path = None;
         }
-        let pending = live.exec.as_mut()?;
-        pending.gap |= pending.args.len() != args.offset.get() as usize || args.len != args.captured;
-        pending.gap |= pending.args.len() + data.len() > MAX_ARGS;
-        if !pending.gap {
-            pending.args.extend_from_slice(data);
-        }
-        let last = args.offset.get().saturating_add(args.len.get()) as usize >= pending.total;
+        let last = live.exec.as_mut()?.take(args, data);
         if !live.fits()
             && let Some(pending) = &mut live.exec
         {
-            pending.gap = true;
-            pending.args = Vec::new();
+            pending.let_go();
             live.fits();
         }
         if last { live.exec.take().map(PendingExec::finish) } else { None }
@@ -298,23 +332,6 @@ impl Processes {
     }
 }
 
-impl PendingExec {
-    /// Bytes of its paths and arguments.
-    fn held(&self) -> usize {
-        self.row.executable_path.len() + self.row.working_directory.len() + self.args.len()
-    }
-
-    fn finish(mut self) -> tables::Exec {
-        self.row.truncated = self.gap || self.args.len() < self.total;
-        let whole = self.args.strip_suffix(&[0]).unwrap_or(&self.args);
-        if !whole.is_empty() || self.total > 0 {
-            self.row.args = whole.split(|byte| *byte == 0).map(text).collect();
-        }
-        self.row.command_line = self.row.args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
-        self.row
-    }
-}
-
 /// Scales the ticks of user and system time to the exact run time, as getrusage(2) does.
 fn cpu_times(exit: &record::Exit) -> (i64, i64) {
     let (user, system, runtime) = (exit.user_ns.get(), exit.system_ns.get(), exit.runtime_ns.get());
@@ -326,10 +343,9 @@ fn cpu_times(exit: &record::Exit) -> (i64, i64) {
     (signed(runtime.saturating_sub(system)), signed(system))
 }
 
-/// Quotes an argument for a POSIX shell, if it needs to be.
-fn quoted(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
-    if !arg.is_empty() && arg.chars().all(plain) { arg.to_owned() } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+/// The number of a user or group; the largest is nobody's.
+fn id(number: U32) -> Option<i64> {
+    Some(number.get()).filter(|number| *number != u32::MAX).map(i64::from)
 }
 
 /// A number of the kernel as SQL has it; what does not fit is the largest.
@@ -344,16 +360,4 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 fn trim(comm: &[u8; 16]) -> &[u8] {
     comm.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_quoted_for_a_shell() {
-        assert_eq!(quoted("a-b/c.d"), "a-b/c.d");
-        assert_eq!(quoted("it's $1"), r"'it'\''s $1'");
-        assert_eq!(quoted(""), "''");
-    }
 }

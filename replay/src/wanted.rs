@@ -17,6 +17,7 @@ pub(crate) struct Wanted {
     pub stdio: bool,
     pub metrics: bool,
     pub unwatched: bool,
+    pub descriptors: bool,
 }
 
 impl Wanted {
@@ -35,7 +36,8 @@ impl Wanted {
         // A question that is asked over TCP goes through a connection.
         let connections = http || wants(tables::Dns::TABLE) || wants(tables::TlsData::TABLE);
         let unwatched = wants(Unwatched::TABLE);
-        let named = connections || files || stdio || metrics || unwatched;
+        let descriptors = wants(tables::Descriptor::TABLE);
+        let named = connections || files || stdio || metrics || unwatched || descriptors;
         Wanted {
             // Every other row names its process by the number that it is given here.
             processes: named || wants(tables::Process::TABLE) || wants(tables::Exec::TABLE),
@@ -47,6 +49,7 @@ impl Wanted {
             stdio,
             metrics,
             unwatched,
+            descriptors,
         }
     }
 
@@ -57,10 +60,11 @@ impl Wanted {
             // It names no process.
             kind::SUMS if self.connections || self.files => return Part::All,
             kind::SUMS => return Part::Nothing,
-            kind::CHECKPOINT | kind::PROBE | kind::DESCRIPTOR => return Part::Nothing,
+            kind::CHECKPOINT | kind::PROBE => return Part::Nothing,
             _ if !self.processes || Source::of_kind(kind).is_none() => return Part::Nothing,
-            kind::FORK | kind::EXEC | kind::EXEC_ARGS | kind::EXIT | kind::PROCESS => true,
+            kind::FORK | kind::EXEC | kind::EXEC_ARGS | kind::EXIT | kind::PROCESS | kind::IDENTITY => true,
             kind::TLS_DATA | kind::TLS_CLOSE | kind::CONNECTION | kind::SOCKET | kind::SOCKET_DATA => self.connections,
+            kind::DESCRIPTOR => self.descriptors,
             kind::FILE => self.files,
             kind::STDIO_DATA => self.stdio,
             kind::METRIC => self.metrics,

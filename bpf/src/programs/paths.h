@@ -10,6 +10,8 @@
 
 #define PATH_LEN 4096
 #define NAME_LEN 256
+/* Room before the path for one of the marks below. */
+#define MARK_LEN 16
 #define MAX_COMPONENTS 512
 /* Of these, so many are taken together: a call costs time, and a loop costs the verifier some. */
 #define STEPS 8
@@ -23,6 +25,14 @@ struct walk {
 	struct vfsmount *root_mnt;
 	/* Where the path starts in paths.path: it is built from its end. */
 	u32 at;
+	/* How it ends: enum walk_end. */
+	u32 end;
+};
+
+enum walk_end {
+	WALK_CUT = 0,	   /* it does not: the path is too long */
+	WALK_ROOT = 1,	   /* at the root of the process */
+	WALK_ELSEWHERE = 2, /* at the root of what is mounted in no place that the process sees, if in any */
 };
 
 /*
@@ -46,7 +56,7 @@ static __always_inline bool prepend(struct paths *paths, struct dentry *dentry)
 {
 	u32 at = paths->walk.at, len = READ(dentry, d_name.len) & (NAME_LEN - 1);
 
-	if (len + 1 > at || at > PATH_LEN)
+	if (len + 1 + MARK_LEN > at || at > PATH_LEN)
 		return false;
 	at -= len;
 	bpf_probe_read_kernel(&paths->path[at & (PATH_LEN - 1)], len, READ(dentry, d_name.name));
@@ -63,22 +73,30 @@ static __always_inline bool walk_step(struct paths *paths)
 	struct dentry *dentry = walk->dentry, *parent;
 	struct vfsmount *mnt = walk->mnt;
 
-	if (dentry == walk->root_dentry && mnt == walk->root_mnt)
+	if (dentry == walk->root_dentry && mnt == walk->root_mnt) {
+		walk->end = WALK_ROOT;
 		return false;
+	}
 	parent = READ(dentry, d_parent);
 	if (dentry == READ(mnt, mnt_root) || dentry == parent) {
 		struct mount *mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 		struct mount *up = READ(mount, mnt_parent);
 
-		if (mount == up) {
+		if (mount != up) {
+			walk->dentry = READ(mount, mnt_mountpoint);
+			walk->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
+			return true;
+		}
+		if (dentry == parent) {
 			/* A file of no folder, such as a memfd, has a name alone; that of a root is a slash. */
-			if (walk->at == PATH_LEN && READ(dentry, d_name.len) > 1)
+			bool named = walk->at == PATH_LEN && READ(dentry, d_name.len) > 1;
+
+			walk->end = named ? WALK_ROOT : WALK_ELSEWHERE;
+			if (named)
 				prepend(paths, dentry);
 			return false;
 		}
-		walk->dentry = READ(mount, mnt_mountpoint);
-		walk->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
-		return true;
+		/* A part of a file system, mounted nowhere (open_tree): on to the root of that. */
 	}
 	if (!prepend(paths, dentry))
 		return false;
@@ -102,12 +120,25 @@ __noinline int walk_steps(struct paths *paths)
 	return 0;
 }
 
+/* Puts a mark before the path: nobody is to take it for one that is absolute. */
+static __always_inline void mark(struct paths *paths, const char *text, const u32 len)
+{
+	u32 at = paths->walk.at;
+
+	if (at < len || at > PATH_LEN)
+		return;
+	at -= len;
+	__builtin_memcpy(&paths->path[at & (PATH_LEN - 1)], text, len);
+	paths->walk.at = at;
+}
+
 /* Writes the path into the end of paths->path. */
 __noinline int walk_up(struct paths *paths)
 {
 	if (!paths)
 		return 0;
 	paths->walk.at = PATH_LEN;
+	paths->walk.end = WALK_CUT;
 	for (int i = 0; i < MAX_COMPONENTS; i += STEPS)
 		if (walk_steps(paths))
 			break;
@@ -115,6 +146,10 @@ __noinline int walk_up(struct paths *paths)
 		paths->walk.at = PATH_LEN - 1;
 		paths->path[PATH_LEN - 1] = '/';
 	}
+	if (paths->walk.end == WALK_CUT)
+		mark(paths, "\xe2\x80\xa6", 3); /* … in UTF-8 */
+	else if (paths->walk.end == WALK_ELSEWHERE)
+		mark(paths, "(unreachable)", 13);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
  * Source "process": fork, exec and exit of recorded processes, and which processes are recorded. Following the tree happens
  * here, at fork, so that no child is too short-lived to be seen.
  */
+#include "identity.h"
 #include "paths.h"
 
 #define MAX_ARGS_LEN (128 << 10)
@@ -150,6 +151,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *forked)
 	fork->uid = child->cred->uid.val;
 	__builtin_memcpy(fork->comm, child->comm, sizeof(fork->comm));
 	bpf_ringbuf_submit(fork, wake_flags());
+	emit_identity(child);
 	return 0;
 }
 
@@ -230,8 +232,12 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *name)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
-	if (task->tgid == tgid && !target_of(tgid) && is_selected_comm(name))
-		adopt(tgid);
+	if (task->tgid != tgid || target_of(tgid) || !is_selected_comm(name))
+		return 0;
+	/* At an exec it is too early to look at it: the exec is told a moment later, and whose it is. */
+	if (bpf_core_field_exists(task->in_execve) && BPF_CORE_READ_BITFIELD_PROBED(task, in_execve))
+		return 0;
+	adopt(tgid);
 	return 0;
 }
 
@@ -379,6 +385,7 @@ int BPF_PROG(on_exec, struct task_struct *current, int old_pid, struct linux_bin
 		count_drop(ASC_SOURCE_PROCESS, ASC_RING_FULL, 0);
 		forget_execution(bprm->file);
 	}
+	emit_identity(task);
 	emit_args(args, args_len);
 	/* e_ident of its ELF header. The kernel has no tracepoints of the system calls that such a program makes. */
 	if (READ(bprm, buf[4]) == 1)

@@ -16,6 +16,7 @@ enum asc_kind {
 	ASC_MAP = 0x0005,
 	ASC_ADOPT = 0x0006,
 	ASC_UNWATCHED = 0x0007,
+	ASC_IDENTITY = 0x0008,
 	ASC_TLS_DATA = 0x0010,
 	ASC_TLS_CLOSE = 0x0011,
 	ASC_TLS_BIND = 0x0012,
@@ -156,6 +157,20 @@ struct asc_unwatched {
 	struct asc_header header;
 	u16 way;
 	u16 reserved[3];
+};
+
+struct asc_identity {
+	struct asc_header header;
+	u32 uid;
+	u32 effective_uid;
+	u32 gid;
+	u32 effective_gid;
+	u32 namespace_pid;
+	u32 pid_namespace;
+	u32 mnt_namespace;
+	u32 net_namespace;
+	u32 user_namespace;
+	u32 reserved;
 };
 
 struct asc_tls_data {

@@ -31,10 +31,14 @@ pub mod metric {
     pub const CGROUP_MEMORY_LIMIT: u16 = 6;
     /// CPUs that the process's cgroup may use, thousandths.
     pub const CGROUP_CPU_LIMIT: u16 = 7;
+    /// Threads of all processes in the process's cgroup, and below it.
+    pub const CGROUP_THREADS: u16 = 8;
+    /// How many of them there may be.
+    pub const CGROUP_THREADS_LIMIT: u16 = 9;
 
     /// Name and unit.
     pub fn name(metric: u16) -> Option<(&'static str, &'static str)> {
-        const NAMES: [(&str, &str); 7] = [
+        const NAMES: [(&str, &str); 9] = [
             ("user_time", "ns"),
             ("system_time", "ns"),
             ("rss", "bytes"),
@@ -42,6 +46,8 @@ pub mod metric {
             ("cgroup_memory", "bytes"),
             ("cgroup_memory_limit", "bytes"),
             ("cgroup_cpu_limit", "millicpus"),
+            ("cgroup_threads", "threads"),
+            ("cgroup_threads_limit", "threads"),
         ];
         NAMES.get(usize::from(metric).checked_sub(1)?).copied()
     }

@@ -74,6 +74,8 @@ pub mod kind {
     pub const ADOPT: u16 = 0x0006;
     /// A recorded process goes a way on which it is not watched: [`super::Unwatched`].
     pub const UNWATCHED: u16 = 0x0007;
+    /// The user that a process is, and its namespaces: [`super::Identity`].
+    pub const IDENTITY: u16 = 0x0008;
     /// Plaintext that went through a TLS connection: [`super::TlsData`].
     pub const TLS_DATA: u16 = 0x0010;
     /// A TLS connection was freed: [`super::TlsClose`].
@@ -122,6 +124,7 @@ pub mod kind {
         (MAP, "map"),
         (ADOPT, "adopt"),
         (UNWATCHED, "unwatched"),
+        (IDENTITY, "identity"),
         (TLS_DATA, "tls_data"),
         (TLS_CLOSE, "tls_close"),
         (TLS_BIND, "tls_bind"),

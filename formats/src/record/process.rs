@@ -110,6 +110,27 @@ pub mod way {
     }
 }
 
+/// [`kind::IDENTITY`](super::kind::IDENTITY); written after a fork of the process, its exec, and whatever else changed any of it. Users and
+/// groups are numbered as the first user namespace does, namespaces by the inodes of /proc/PID/ns; 0 where one is not known.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Identity {
+    pub header: Header,
+    /// Real user id.
+    pub uid: U32,
+    pub effective_uid: U32,
+    /// Real group id.
+    pub gid: U32,
+    pub effective_gid: U32,
+    /// Process id in `pid_namespace`.
+    pub namespace_pid: U32,
+    pub pid_namespace: U32,
+    pub mnt_namespace: U32,
+    pub net_namespace: U32,
+    pub user_namespace: U32,
+    pub reserved: U32,
+}
+
 /// [`kind::PROCESS`](super::kind::PROCESS); followed by `path_len` bytes of executable path, `cwd_len` bytes of working directory and
 /// `args_captured` bytes of argument vector, each argument with its NUL.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]

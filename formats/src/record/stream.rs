@@ -33,6 +33,7 @@ pub enum Body<'a> {
     },
     Adopt(&'a Adopt),
     Unwatched(&'a Unwatched),
+    Identity(&'a Identity),
     TlsData {
         tls: &'a TlsData,
         data: &'a [u8],
@@ -130,6 +131,7 @@ impl<'a> Record<'a> {
             }
             kind::ADOPT => Body::Adopt(self.fixed()?.0),
             kind::UNWATCHED => Body::Unwatched(self.fixed()?.0),
+            kind::IDENTITY => Body::Identity(self.fixed()?.0),
             kind::TLS_DATA => {
                 let (tls, rest) = self.fixed::<TlsData>()?;
                 let [data] = self.split(rest, [tls.captured.get() as usize])?;

@@ -35,6 +35,7 @@
 //! - One that fills in a column of another table **amends** it: rows of that table then go through the analyzer, which hands
 //!   them on to `out`, all of them and in their order. It may hold them back until it knows enough; all that came after them
 //!   waits, so that rows stay in the order of events. What it makes after it has handed on a row stands behind that row.
+//! - Not every exec was one: of a process that ran already there is a row that says so (`was_running`).
 //! - It runs only if somebody wants what it makes; columns that are costly to keep (bodies, data) are there only if it names
 //!   them beside the table.
 //! - Its version goes up when the same capture gives other rows than before. Names and versions stand in the first line of a
@@ -103,8 +104,8 @@ pub struct Entry {
 /// Every stage and every analyzer. Those that read what others make stand behind them.
 pub static ANALYZERS: &[Entry] = &[
     stage("recording", 3, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
-    stage("process", 1, "processes and what they execute", &[Process::TABLE, Exec::TABLE]),
-    stage("file", 1, "what processes do with files", &[File::TABLE]),
+    stage("process", 2, "processes and what they execute", &[Process::TABLE, Exec::TABLE, Descriptor::TABLE]),
+    stage("file", 2, "what processes do with files", &[File::TABLE]),
     stage("net", 2, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
     stage("dns", 1, "names that are looked up", &[Dns::TABLE]),
     stage("stdio", 1, "what goes through standard streams", &[Stdio::TABLE]),
@@ -146,8 +147,8 @@ pub static ANALYZERS: &[Entry] = &[
     }),
     analyzer(
         "commands",
-        1,
-        "commands that destroy something",
+        2,
+        "commands that destroy something, or let somebody elsewhere in",
         &[Finding::TABLE],
         commands::READS,
         commands::Commands::boxed,

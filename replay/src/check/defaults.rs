@@ -6,7 +6,8 @@ use super::policy::Rule;
 use crate::table::{Column, ColumnType, TableDef};
 
 /// Tables that are compared as a set: what processes do side by side comes in any order.
-const SETS: &[&str] = &["processes", "execs", "files", "connections", "dns", "stdio", "mcp", "causes", "drops"];
+const SETS: &[&str] =
+    &["processes", "execs", "descriptors", "files", "connections", "dns", "stdio", "mcp", "causes", "drops"];
 
 /// Tables that are not compared: how often a measurement is taken, and into which pieces plaintext or a stream was cut, is chance.
 const IGNORED_TABLES: &[&str] = &["metrics", "tls_data", "stream_events"];
@@ -19,6 +20,13 @@ const IGNORED: &[(&str, &str)] = &[
     ("*", "tid"),
     ("*", "seq"),
     ("files", "result"),
+    ("files", "inode"),
+    ("files", "device"),
+    ("processes", "namespace_pid"),
+    ("processes", "pid_namespace"),
+    ("processes", "mnt_namespace"),
+    ("processes", "net_namespace"),
+    ("processes", "user_namespace"),
     // Where somebody listens is chance in tests; a name says more than an address, and servers have many.
     ("*", "local_address"),
     ("*", "local_port"),

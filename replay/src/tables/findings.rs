@@ -14,7 +14,7 @@ table! {
         severity: &'static str,
         /// When it happened.
         ts: Timestamp,
-        /// What it is about: `llm_call`, `tool_call`, `http`, `exec`, `file`, `connection` or `mcp`.
+        /// What it is about: `llm_call`, `tool_call`, `http`, `exec`, `process`, `file`, `connection` or `mcp`.
         subject_kind: &'static str,
         /// Its id in its table.
         subject_key: String,

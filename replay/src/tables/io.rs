@@ -14,7 +14,7 @@ table! {
         proc_id: i64,
         /// `open`, `close`, `rename`, `unlink`, `mkdir`, `rmdir`, `link`, `symlink`, `chmod` or `truncate`.
         op: String,
-        /// The file, as the process sees it below its root; of a symlink, what it says. Null where the path could not be read.
+        /// The file, as the process sees it below its root; of a symlink, what it says. Begins with `…` where it is longer than 4,096 bytes, and with `(unreachable)` where it leads to another root than the process's. Null where it could not be read.
         path: Option<String> [otel = "file.path"],
         /// The new path of rename, link and symlink.
         new_path: Option<String>,
@@ -28,6 +28,10 @@ table! {
         error: Option<String> [otel = "error.type"],
         /// Joins the open of a regular file with its close.
         file_id: Option<i64>,
+        /// Inode of the file; null where the call named no open file, and of a close that nobody saw. With `device` it joins what two processes call by different paths.
+        inode: Option<i64> [otel = "file.inode"],
+        /// Device of its file system, `major:minor`, as /proc/PID/mountinfo has it.
+        device: Option<String>,
         /// Bytes read through the open file, by all processes that share it; at its close, or when recording ended.
         bytes_read: Option<i64> [unit = "bytes"],
         /// Bytes written through the open file, by all processes that share it; at its close, or when recording ended.

@@ -80,8 +80,14 @@ table! {
         comm: String,
         /// Executable of its last exec, links resolved; null where the record of that was lost.
         executable_path: Option<String> [otel = "process.executable.path"],
-        /// User id.
+        /// User (real user id), as its first thread was last seen: after its fork, its last exec, or a call that changed it (setuid and its like). By the numbers of the machine, also where a user namespace has others; and so are the three that follow.
         uid: Option<i64> [otel = "process.real_user.id"],
+        /// The user whose rights it has: another than `uid` in set-user-ID programs.
+        effective_uid: Option<i64> [otel = "process.user.id"],
+        /// Group (real group id).
+        gid: Option<i64>,
+        /// The group whose rights it has.
+        effective_gid: Option<i64>,
         /// Forks between the recorded root process and this one; null where the record of one was lost.
         depth: Option<i64>,
         /// CPU time in user mode.
@@ -90,15 +96,25 @@ table! {
         system_ns: Option<i64> [unit = "ns"],
         /// Largest resident set.
         max_rss_bytes: Option<i64> [unit = "bytes"],
+        /// Its process id as it sees it itself: in `pid_namespace`.
+        namespace_pid: Option<i64>,
+        /// Its pid namespace, by the inode that /proc/PID/ns shows; where two processes have the same, `namespace_pid` means the same to them. This and the namespaces that follow are those of its first thread after its fork, its last exec, or its last unshare or setns; null in captures of older versions.
+        pid_namespace: Option<i64>,
+        /// Its mount namespace: where two processes have the same (and neither has changed its root), a path means the same to them.
+        mnt_namespace: Option<i64>,
+        /// Its network namespace: where two processes have the same, a local address means the same to them.
+        net_namespace: Option<i64>,
+        /// Its user namespace.
+        user_namespace: Option<i64>,
     }
 }
 
 table! {
-    /// One program executed by a recorded process.
+    /// One program executed by a recorded process, or (`was_running`) that it ran already.
     pub struct Exec in "execs" {
         /// The capture.
         capture_id: String,
-        /// When the new program took over.
+        /// When the new program took over; of one that ran already, when that was seen.
         ts: Timestamp,
         /// The process.
         proc_id: i64,
@@ -106,14 +122,32 @@ table! {
         executable_path: String [otel = "process.executable.path"],
         /// The arguments as one line, quoted for a POSIX shell.
         command_line: String [otel = "process.command_line"],
-        /// The arguments, one element each.
+        /// The arguments, one element each; of a program that ran already, as /proc showed them then: it may have written over them.
         args: Vec<String> [otel = "process.command_args"],
-        /// The working directory.
+        /// The working directory at this time.
         working_directory: String [otel = "process.working_directory"],
         /// Whether arguments are missing: longer than the capturer takes, unreadable, or lost.
         truncated: bool,
+        /// Nothing was executed now: the process was there, with this program, when its recording began (or the first file that was read).
+        was_running: bool,
         /// The tool call that caused it, as far as is known; `causes` says how.
         cause_tool_call_key: Option<i64>,
+    }
+}
+
+table! {
+    /// One descriptor that a process had open when its recording began, if it ran already.
+    pub struct Descriptor in "descriptors" {
+        /// The capture.
+        capture_id: String,
+        /// When that was seen.
+        ts: Timestamp,
+        /// The process.
+        proc_id: i64,
+        /// The descriptor.
+        fd: i64,
+        /// What it leads to: a path, `socket:[inode]`, `pipe:[inode]` or another name of the kernel's, as /proc/PID/fd shows it.
+        target: String,
     }
 }
 
@@ -148,7 +182,7 @@ table! {
         ts: Timestamp,
         /// The process.
         proc_id: i64,
-        /// `user_time` and `system_time` (CPU time since the process started), `rss`, `threads`, `cgroup_memory`, `cgroup_memory_limit`, `cgroup_cpu_limit`.
+        /// `user_time` and `system_time` (CPU time since the process started), `rss`, `threads`, `cgroup_memory`, `cgroup_memory_limit`, `cgroup_cpu_limit`, `cgroup_threads`, `cgroup_threads_limit` (of cgroup2, or of version 1).
         name: String,
         /// Unit of the value: `ns`, `bytes`, `threads`, `millicpus` (thousandths of a CPU).
         unit: String,

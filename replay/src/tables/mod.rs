@@ -17,7 +17,7 @@ pub use findings::Finding;
 pub use http::{Http, StreamEvent};
 pub use io::{File, Stdio};
 pub use llm::{LlmCall, LlmCallMessage, LlmMessage, ToolCall};
-pub use machine::{Capture, Dropped, Exec, Metric, Process};
+pub use machine::{Capture, Descriptor, Dropped, Exec, Metric, Process};
 pub use mcp::{Mcp, McpTool};
 pub use network::{Connection, Dns, TlsData};
 
@@ -26,6 +26,7 @@ pub static TABLES: &[&TableDef] = &[
     Capture::TABLE,
     Process::TABLE,
     Exec::TABLE,
+    Descriptor::TABLE,
     File::TABLE,
     Connection::TABLE,
     Dns::TABLE,

@@ -192,6 +192,8 @@ impl Causes {
 
     fn decide(&mut self, held: Held, out: &mut Rows<'_>) {
         match held {
+            // It was there before: nothing caused it now.
+            Held::Exec(exec) if exec.was_running => out(&exec),
             Held::Exec(mut exec) => {
                 let edges = self.of_exec(&exec);
                 exec.cause_tool_call_key = best(&edges);

@@ -1,4 +1,4 @@
-//! Commands that destroy something: asked for by a model, or executed.
+//! Commands that destroy something, or let somebody elsewhere in: asked for by a model, or executed.
 //!
 //! What a command does is read from its words, as a shell would split them: a text that only names a command (`echo "rm -rf /"`)
 //! is none. Shells, `sudo`, `xargs`, `ssh` and their like are opened.
@@ -7,8 +7,12 @@
 //! the finding is of the tool call, and what the call caused (by `cause_tool_call_key`) adds nothing of the same rule. Where no
 //! call asks for it, the finding is of the first exec, and what that process and those below it execute adds nothing of the same
 //! rule. The price: a script that does one thing twice is told once.
+//!
+//! A shell that takes commands from the network lets somebody in, whatever made it so: that it has read is enough.
 
 mod places;
+mod redirections;
+mod remote;
 mod rules;
 mod simple;
 mod sql;
@@ -19,17 +23,22 @@ use crate::bounded::Bounded;
 use crate::shell;
 use crate::signals::{Started, ToolRequested};
 use crate::table::{Row, Timestamp};
-use crate::tables::{Exec, Finding};
+use crate::tables::{Exec, Finding, Stdio};
 use crate::values;
+use agentsight_formats::record::stdio_type;
 use rules::Harm;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-pub(super) const READS: Inputs = reads(&[(Started::TABLE, &[]), (ToolRequested::TABLE, &[]), (Exec::TABLE, &[])]);
+pub(super) const READS: Inputs =
+    reads(&[(Started::TABLE, &[]), (ToolRequested::TABLE, &[]), (Exec::TABLE, &[]), (Stdio::TABLE, &[])]);
 
 /// Tool calls and processes that are remembered, and how many processes may stand between two of them.
 const MAX_REMEMBERED: usize = 65_536;
 const MAX_DEPTH: usize = 64;
+
+/// Bytes of the arguments of shells that are remembered.
+const MAX_BYTES: usize = 16 << 20;
 
 /// Longest command that is shown, in characters.
 const MAX_SHOWN: usize = 200;
@@ -40,6 +49,8 @@ pub(super) struct Commands {
     of_calls: Bounded<i64, BTreeSet<&'static str>>,
     of_processes: Bounded<i64, BTreeSet<&'static str>>,
     parents: Bounded<i64, i64>,
+    /// Shells that take commands: the start of their arguments, and the call that each is of.
+    shells: Bounded<i64, (String, Option<i64>)>,
 }
 
 impl Commands {
@@ -49,6 +60,7 @@ impl Commands {
             of_calls: Bounded::new(MAX_REMEMBERED),
             of_processes: Bounded::new(MAX_REMEMBERED),
             parents: Bounded::new(MAX_REMEMBERED),
+            shells: Bounded::of_bytes(MAX_REMEMBERED, MAX_BYTES),
         })
     }
 
@@ -67,23 +79,54 @@ impl Commands {
         }
     }
 
+    /// What was not told yet of a process, of those above it, or of the call that it is of. It counts as told from now on.
+    fn fresh(&mut self, mut harms: Vec<Harm>, proc_id: i64, call: Option<i64>) -> Vec<Harm> {
+        let above = std::iter::successors(Some(proc_id), |proc_id| self.parents.get(proc_id).copied());
+        let of_processes = above.take(MAX_DEPTH).filter_map(|proc_id| self.of_processes.get(&proc_id));
+        let of_call = call.and_then(|key| self.of_calls.get(&key));
+        let told: BTreeSet<_> = of_processes.chain(of_call).flatten().copied().collect();
+        harms.retain(|harm| !told.contains(harm.rule));
+        if !harms.is_empty() {
+            let mut of_process = self.of_processes.remove(&proc_id).unwrap_or_default();
+            of_process.extend(harms.iter().map(|harm| harm.rule));
+            self.of_processes.insert(proc_id, of_process);
+        }
+        harms
+    }
+
+    /// Remembers what a process runs now, if it is a shell that takes commands from its input.
+    fn runs(&mut self, exec: &Exec) {
+        let programs = simple::of_args(&exec.args);
+        if programs.iter().any(|program| shell::is_shell(program.name()) && simple::reads_program(program)) {
+            let line: String = exec.command_line.chars().take(MAX_SHOWN).collect();
+            let bytes = line.len();
+            self.shells.insert_bytes(exec.proc_id, (line, exec.cause_tool_call_key), bytes);
+        } else {
+            self.shells.remove(&exec.proc_id);
+        }
+    }
+
+    /// A shell has read something: from the network?
+    fn reads(&mut self, stdio: &Stdio, out: &mut Rows<'_>) {
+        let of_network = stdio.object_type.as_deref() == stdio_type::name(stdio_type::NETWORK_SOCKET);
+        if !of_network || (stdio.fd, stdio.direction) != (0, "received") {
+            return;
+        }
+        let Some((command, call)) = self.shells.get(&stdio.proc_id).cloned() else { return };
+        let does = "takes commands from the other end of a network connection".to_owned();
+        let harm = Harm { rule: "reverse-shell", severity: "high", does, command };
+        for harm in self.fresh(vec![harm], stdio.proc_id, call) {
+            let says = format!("a shell {}", harm.does);
+            out(&self.finding(&harm, stdio.ts, ("process", stdio.proc_id.to_string()), says));
+        }
+    }
+
     fn executed(&mut self, exec: &Exec, out: &mut Rows<'_>) {
         let harms = rules::judge(&simple::of_args(&exec.args));
         if harms.is_empty() {
             return;
         }
-        let above = std::iter::successors(Some(exec.proc_id), |proc_id| self.parents.get(proc_id).copied());
-        let of_processes = above.take(MAX_DEPTH).filter_map(|proc_id| self.of_processes.get(&proc_id));
-        let of_call = exec.cause_tool_call_key.and_then(|key| self.of_calls.get(&key));
-        let told: BTreeSet<_> = of_processes.chain(of_call).flatten().copied().collect();
-        let fresh: Vec<Harm> = harms.into_iter().filter(|harm| !told.contains(harm.rule)).collect();
-        if fresh.is_empty() {
-            return;
-        }
-        let mut of_process = self.of_processes.remove(&exec.proc_id).unwrap_or_default();
-        of_process.extend(fresh.iter().map(|harm| harm.rule));
-        self.of_processes.insert(exec.proc_id, of_process);
-        for harm in fresh {
+        for harm in self.fresh(harms, exec.proc_id, exec.cause_tool_call_key) {
             let mut says = format!("{} {}", shell::base_name(&exec.executable_path), harm.does);
             if exec.truncated {
                 says.push_str(" (not all of its arguments are known)");
@@ -114,7 +157,13 @@ impl Analyzer for Commands {
         } else if let Some(call) = row.downcast::<ToolRequested>() {
             self.requested(call, out);
         } else if let Some(exec) = row.downcast::<Exec>() {
-            self.executed(exec, out);
+            self.runs(exec);
+            // What ran already did what it does before.
+            if !exec.was_running {
+                self.executed(exec, out);
+            }
+        } else if let Some(stdio) = row.downcast::<Stdio>() {
+            self.reads(stdio, out);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which commands destroy something: one function a program, or a few that do the same.
 
 use super::places::{Place, is_disk, place};
+use super::remote;
 use super::simple::{Simple, reads_program};
 use super::sql;
 use crate::shell;
@@ -24,7 +25,7 @@ pub(super) fn judge(programs: &[Simple]) -> Vec<Harm> {
         let before = programs.get(..at).unwrap_or_default();
         let behind = programs.get(at + 1..).unwrap_or_default();
         let found = of_program(simple).or_else(|| downloads(simple, before, behind)).or_else(|| bomb(simple, behind));
-        for (rule, severity, does) in found.into_iter().chain(writes(simple)) {
+        for (rule, severity, does) in found.into_iter().chain(writes(simple)).chain(remote::shell(simple, before)) {
             let harm = Harm { rule, severity, does, command: simple.line() };
             match harms.iter_mut().find(|other| other.rule == rule) {
                 Some(other) if rank(other.severity) < rank(severity) => *other = harm,
@@ -40,9 +41,9 @@ fn rank(severity: &str) -> usize {
     ["low", "medium", "high"].iter().position(|name| *name == severity).unwrap_or_default()
 }
 
-type Found = (&'static str, &'static str, String);
+pub(super) type Found = (&'static str, &'static str, String);
 
-fn found(rule: &'static str, severity: &'static str, does: impl Into<String>) -> Option<Found> {
+pub(super) fn found(rule: &'static str, severity: &'static str, does: impl Into<String>) -> Option<Found> {
     Some((rule, severity, does.into()))
 }
 

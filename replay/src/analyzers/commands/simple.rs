@@ -1,6 +1,7 @@
 //! From a script, or the arguments of a program, to the programs that it would run: shells are opened, and what only starts
 //! something else (`sudo`, `xargs`, `ssh` …) is looked through.
 
+use super::redirections::{Redirection, Streams};
 use crate::shell::{self, Command, Word, base_name};
 
 /// How deep scripts may stand in scripts; what is deeper is not looked at.
@@ -16,6 +17,12 @@ pub(super) struct Simple {
     pub words: Vec<Word>,
     /// Files that a shell would write its output to.
     pub written: Vec<String>,
+    /// Files that a shell would have it read.
+    pub read: Vec<String>,
+    /// What its descriptors are set to, in this order.
+    pub redirections: Vec<Redirection>,
+    /// Whether its standard streams lead into the network.
+    pub network: [bool; 3],
     /// Whether it reads what the one before it writes.
     pub piped: bool,
     /// What it is given to read, if that is known.
@@ -87,11 +94,14 @@ fn open_script(script: &str, depth: usize, out: &mut Vec<Simple>) {
         return;
     }
     let mut before: Option<Simple> = None;
+    let mut streams = Streams::default();
     for command in shell::parse(script) {
         if out.len() >= MAX_PROGRAMS {
             return;
         }
         let mut simple = of_command(command);
+        let keeps = simple.name() == "exec" && simple.args().is_empty();
+        simple.network = streams.of(&simple.redirections, keeps);
         if simple.words.is_empty() && simple.written.is_empty() {
             continue;
         }
@@ -125,20 +135,33 @@ fn of_command(command: Command) -> Simple {
             }
             continue;
         };
+        let operator = operator.to_owned();
         let writes = operator.contains('>') && !operator.ends_with(">&");
+        let number = word.bare().chars().take_while(char::is_ascii_digit).collect::<String>();
+        let named = simple.words.pop_if(|word| number.is_empty() && is_descriptor(word));
         let behind = word.text.trim_start_matches(|c: char| c.is_ascii_digit()).get(operator.len()..);
         let target = match behind.map(|target| target.trim_start_matches('|')) {
             Some(target) if !target.is_empty() => target.to_owned(),
-            _ if operator.ends_with('&') => String::new(),
             // `<(…)`: what it reads is written by the command behind.
             _ => words.next().map(|word| word.text).unwrap_or_else(|| {
                 simple.words.push(word);
                 String::new()
             }),
         };
+        if operator == "<" && !target.is_empty() {
+            simple.read.push(target.clone());
+        }
+        let number = named.map_or(number, |word| word.text);
+        simple.redirections.push(Redirection { number, operator, target: target.clone() });
         simple.written.extend(Some(target).filter(|target| writes && !target.is_empty()));
     }
     simple
+}
+
+/// `{x}` before a redirection: the shell chooses a number, and sets `x` to it.
+fn is_descriptor(word: &Word) -> bool {
+    let name = word.text.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+    !word.is_quoted() && name.is_some_and(|name| shell::is_assignment(&format!("{name}=")))
 }
 
 fn is_keyword(word: &Word) -> bool {
