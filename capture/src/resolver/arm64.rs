@@ -77,7 +77,7 @@ pub(super) fn constants(piece: &Piece, reference: &Reference) -> Constants {
 }
 
 /// `b`, `bl` or `ret`.
-fn is_branch(word: u32) -> bool {
+pub(super) fn is_branch(word: u32) -> bool {
     word & 0x7c00_0000 == 0x1400_0000 || word == RET
 }
 
@@ -89,12 +89,16 @@ pub(super) fn calls(piece: &Piece) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
-/// What a function calls first, if its first three arguments are then as they were: until there nothing is put into x0 to x2.
-pub(super) fn passes_on(piece: &Piece) -> Option<u64> {
-    let (at, target) = calls(piece).next()?;
-    let before = ((at - piece.address) / 4) as usize;
-    let keeps = |word: u32| word & 31 > 2 && !is_branch(word);
-    words(&piece.bytes).take(before).all(keeps).then_some(target)
+/// Bytes of a call.
+pub(super) const CALL: u64 = 4;
+
+/// Registers that a call leaves as they are, and which hold its first argument, by the instructions before it.
+pub(super) fn same_as_first(before: &[u8]) -> Vec<usize> {
+    const KEPT: std::ops::RangeInclusive<u32> = 19..=28;
+    // mov x0,register; mov register,x0
+    let moves = |number: u32, word: u32| word == 0xaa00_03e0 | number << 16 || word == 0xaa00_03e0 | number;
+    let is_same = |number: &u32| words(before).any(|word| moves(*number, word));
+    KEPT.filter(is_same).map(|number| number as usize).collect()
 }
 
 #[cfg(test)]
@@ -150,12 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_passed_on_by_who_does_not_touch_them() {
-        // stp x29,x30,[sp,#-32]!; mov x19,x0; bl +8
-        let code = piece(&[0xa9be_7bfd, 0xaa00_03f3, 0x9400_0002]);
-        assert_eq!(passes_on(&code), Some(0x1_0010));
-        // mov w2,#1 in between
-        assert_eq!(passes_on(&piece(&[0xa9be_7bfd, 0x5280_0022, 0x9400_0002])), None);
-        assert_eq!(passes_on(&piece(&[0xa9be_7bfd])), None);
+    fn who_holds_the_first_argument_is_known_by_the_moves_before_a_call() {
+        // mov x19,x0; mov x0,x21; mov x22,x1; mov w20,w0
+        let code = piece(&[0xaa00_03f3, 0xaa15_03e0, 0xaa01_03f6, 0x2a00_03f4]);
+        assert_eq!(same_as_first(&code.bytes), [19, 21]);
     }
 }

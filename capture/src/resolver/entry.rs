@@ -63,12 +63,6 @@ pub(super) fn internal(image: &Image<'_>, plain: u64, ex: u64) -> Result<(u64, u
     }
 }
 
-/// The function that another calls first of all with its own first three arguments.
-pub(super) fn passes_on(image: &Image<'_>, function: u64) -> Option<u64> {
-    let (target, registers) = first_call(image, function).ok()?;
-    registers.keep_arguments().then_some(target)
-}
-
 /// What is known of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
