@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::process::Command;
-use support::{certificate, folder, query, record, record_command};
+use support::{TALK, certificate, folder, python, query, record, record_command};
 use tempfile::TempDir;
 
 /// What went each way over connections of a library, as it was told.
@@ -153,4 +153,49 @@ fn what_was_peeked_at_and_then_read_is_told_once() {
     assert!(made.unwrap().success());
     assert_eq!(record_command(&folder, &["./inlined"]), "3");
     assert_eq!(said(&folder, "boringssl"), both("first record, second record, third", "written"));
+}
+
+/// Connects to a port, says something and reads all of the answer.
+const STATIC: &str = r#"
+#include <arpa/inet.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+int main(int count, char **arguments) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(arguments[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int socket_ = socket(AF_INET, SOCK_STREAM, 0);
+    SSL *ssl = SSL_new(SSL_CTX_new(TLS_client_method()));
+    char data[100];
+    if (connect(socket_, (void *)&to, sizeof(to)) || !SSL_set_fd(ssl, socket_) || SSL_connect(ssl) != 1) return 1;
+    if (SSL_write(ssl, strcpy(data, "question"), 8) != 8) return 2;
+    while (SSL_read(ssl, data, sizeof(data)) > 0) {}
+    return 0;
+}"#;
+
+/// Nobody asks for its version, so that its text is not linked.
+#[test]
+fn openssl_without_symbols_and_version_is_seen() {
+    let Some(folder) = certificate() else { return };
+    std::fs::write(folder.path().join("static.c"), STATIC).unwrap();
+    let script =
+        "cc -O2 -ffunction-sections -Wl,--gc-sections -s -o static static.c -l:libssl.a -l:libcrypto.a 2>/dev/null";
+    if !Command::new("sh").args(["-c", script]).current_dir(&folder).status().unwrap().success() {
+        eprintln!("skipped: no static OpenSSL to link with");
+        return;
+    }
+    let program = r#"
+import subprocess
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("cert.pem", "key.pem")
+listener = socket.create_server(("127.0.0.1", 0))
+client = subprocess.Popen(["./static", str(listener.getsockname()[1])])
+with context.wrap_socket(listener.accept()[0], server_side=True) as end:
+    assert end.recv(100) == b"question"
+    end.sendall(b"answer")
+assert client.wait() == 0"#;
+    // It is looked through beforehand: so it is named.
+    std::fs::write(folder.path().join("server.py"), format!("{TALK}\n{program}")).unwrap();
+    record_command(&folder, &[&python(), "server.py", "./static"]);
+    let sql = "SELECT direction AS way, text(data) AS said FROM tls_data JOIN connections USING (capture_id, conn_id)
+        WHERE role = 'client' ORDER BY 1";
+    assert_eq!(query(&folder, sql), both("answer", "question"));
 }

@@ -4,7 +4,7 @@
 //! known by what they do with its result, and that says where the state is, so that the programs can tell what is read from what
 //! is read again.
 
-use super::functions::Function;
+use super::functions::{self, Function};
 use super::image::{Image, Machine, Piece};
 use super::steps::{self, Step};
 use super::{ResolveError, arm64, x86};
@@ -43,25 +43,9 @@ pub(super) fn consumes(image: &Image<'_>, function: &Function) -> bool {
 
 /// Calls of a function after which its result is taken off something: how many, and where that is.
 pub(super) fn taken_off(image: &Image<'_>, peek: u64) -> Result<(usize, BTreeSet<Layout>), ResolveError> {
-    let machine = image.machine;
-    let mut calls = image.code()?.look(|piece, _| calls_of(machine, piece, peek))?;
-    // Some were seen in two windows.
-    calls.sort_unstable();
-    calls.dedup();
+    let calls = functions::calls_of(image, peek)?;
     let found: Vec<Layout> = calls.iter().filter_map(|at| taken_off_after(image, *at)).collect();
     Ok((found.len(), found.into_iter().collect()))
-}
-
-/// Where a function is called.
-fn calls_of(machine: Machine, piece: &Piece, function: u64) -> Vec<u64> {
-    let mut found = Vec::new();
-    match machine {
-        Machine::X86_64 => x86::calls(piece, |at, target| found.extend((target == function).then_some(at))),
-        Machine::Aarch64 => {
-            found.extend(arm64::calls(piece).filter(|(_, target)| *target == function).map(|(at, _)| at));
-        }
-    }
-    found
 }
 
 fn taken_off_after(image: &Image<'_>, call: u64) -> Option<Layout> {

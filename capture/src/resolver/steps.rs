@@ -170,10 +170,8 @@ fn arm64(word: u32, steps: &mut Vec<Step>) {
         _ if [0x9340_7c00, 0xd340_7c00, 0x9240_7c00].contains(&(word & 0xffff_fc00)) => {
             steps.push(Step::CopyHalf { to: first, from: base });
         }
-        // Conditional jumps, and other stores, change no register.
-        _ if word & 0xff00_0000 == 0x5400_0000 || word & 0x7c00_0000 == 0x3400_0000 => {}
-        _ if word & 0x3ac0_0000 == 0x3800_0000 || word & 0x3a40_0000 == 0x2800_0000 => {}
-        _ => steps.push(Step::Forget { to: first }),
+        _ if arm64::changes(word) => steps.push(Step::Forget { to: first }),
+        _ => {}
     }
 }
 
