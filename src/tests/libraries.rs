@@ -199,3 +199,55 @@ assert client.wait() == 0"#;
         WHERE role = 'client' ORDER BY 1";
     assert_eq!(query(&folder, sql), both("answer", "question"));
 }
+
+/// Both ends of TLS within TLS, as through a proxy that is spoken to over TLS; each end says something first and last.
+const NESTED: &str = r#"
+package main
+
+import ("crypto/tls"; "io"; "net"; "strings")
+
+func check(err error) { if err != nil { panic(err) } }
+func talk(end net.Conn, first bool, text string) {
+	if first { _, err := io.WriteString(end, text); check(err) }
+	_, err := io.ReadFull(end, make([]byte, len(text))); check(err)
+	if !first { _, err := io.WriteString(end, text); check(err) }
+}
+func main() {
+	certificate, err := tls.LoadX509KeyPair("cert.pem", "key.pem"); check(err)
+	server := &tls.Config{Certificates: []tls.Certificate{certificate}}
+	client := &tls.Config{InsecureSkipVerify: true}
+	listener, err := net.Listen("tcp", "127.0.0.1:0"); check(err)
+	long := strings.Repeat("inner", 10000)
+	done := make(chan bool)
+	go func() {
+		end, err := listener.Accept(); check(err)
+		outer := tls.Server(end, server); talk(outer, false, "outer")
+		inner := tls.Server(outer, server); talk(inner, false, long); talk(inner, false, "last")
+		done <- true
+	}()
+	end, err := net.Dial("tcp", listener.Addr().String()); check(err)
+	outer := tls.Client(end, client); talk(outer, true, "outer")
+	inner := tls.Client(outer, client); talk(inner, true, long); talk(inner, true, "last")
+	<-done
+}"#;
+
+#[test]
+fn tls_within_tls_of_one_goroutine_is_two_connections() {
+    let Some(folder) = certificate() else { return };
+    std::fs::write(folder.path().join("nested.go"), NESTED).unwrap();
+    if Command::new("go").arg("version").output().is_err() {
+        eprintln!("skipped: there is no compiler of Go");
+        return;
+    }
+    let made = Command::new("go").args(["build", "nested.go"]).current_dir(&folder).env("GO111MODULE", "off").status();
+    assert!(made.unwrap().success());
+    record_command(&folder, &["./nested"]);
+    let inner = format!("{}last", "inner".repeat(10_000));
+    let sql = format!(
+        "SELECT peer_port IS NOT NULL AS bound, starts_with(said, 'outer') AS outer, said = '{inner}' AS whole, count(*) AS n FROM
+         (SELECT conn_id, direction, string_agg(text(data), '' ORDER BY seq) AS said FROM tls_data GROUP BY 1, 2)
+         JOIN connections USING (conn_id) GROUP BY 1, 2, 3 ORDER BY 1"
+    );
+    let ways = |bound: bool| json!({"bound": bound, "outer": bound, "whole": !bound, "n": 4});
+    assert_eq!(query(&folder, &sql), [ways(false), ways(true)]);
+}
