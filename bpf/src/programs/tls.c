@@ -10,6 +10,7 @@
 #include "tls_calls.h"
 #include "tls_connections.h"
 #include "tls_received.h"
+#include "tls_pending.h"
 
 /* What gives out so many bytes of a connection, when it is told where they are. */
 static __always_inline struct transfer *transfer_of(struct calls *all, struct connection *connection, u64 cookie, u64 len)
@@ -139,13 +140,19 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 		call->input_len = argument(ctx, 6);
 		call->count = argument(ctx, 7);
 	}
+	if (operation == OP_PEEK)
+		enter_peek(call);
 	if (direction_of(cookie) == ASC_SENT) {
 		struct connection *connection = open_connection(call->ssl, target);
 
 		if (connection && !connection->socket) {
 			/* How much of it is transferred, the return tells; what is sent until then may be all of it. */
 			await_socket(all, call->ssl, 0);
-			all->pending_sent = 0;
+			/* Its records are made now, whatever was counted when it was written, and may take several calls to be sent. */
+			if (operation == OP_UNCORK)
+				all->pending_len = 0;
+			else
+				all->pending_sent = 0;
 		}
 	}
 	return 1;
@@ -158,7 +165,7 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	struct connection *connection;
 	struct calls *all;
 	struct call *call;
-	u64 len;
+	u64 len, before;
 
 	if (!target)
 		return 0;
@@ -185,10 +192,23 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	}
 	if (direction_of(call->cookie) == ASC_RECEIVED)
 		bind_reader(connection, call, len);
-	if (OPERATION(call->cookie) == OP_SEAL_DATA)
+	switch (OPERATION(call->cookie)) {
+	case OP_UNCORK: /* was given out when it was written */
+		break;
+	case OP_SEAL_DATA:
 		emit_buffers(all, connection, call->cookie, call->buffer, call->input, len);
-	else
+		break;
+	case OP_PEEK:
+		before = given_before(connection, call, len);
+		if (before < len)
+			emit_bytes(all, connection, call->cookie, call->buffer + before, len - before);
+		break;
+	case OP_READ_PACKET:
+		emit_bytes(all, connection, call->cookie, packet_bytes(call->buffer, len), len);
+		break;
+	default:
 		emit_bytes(all, connection, call->cookie, call->buffer, len);
+	}
 	return 0;
 }
 

@@ -27,6 +27,9 @@ enum operation {
 	OP_UTLS_READ = 17, /* (what points to the connection first of all, …), otherwise as of crypto/tls */
 	OP_UTLS_WRITE = 18,
 	OP_SEAL_DATA = 19, /* (connection, room, …, …, iovec, count, size, bytes taken) */
+	OP_PEEK = 20,	   /* (connection, buffer, size): what it gives stays pending until the caller takes it off */
+	OP_UNCORK = 21,	   /* (connection, …): what was written before is sent now */
+	OP_READ_PACKET = 22, /* (connection, where a pointer to a packet is put) */
 	OPERATIONS,
 };
 
@@ -34,6 +37,9 @@ enum operation {
 /* 0: the return value counts the bytes; else the argument that points to their number, from 1. */
 #define COUNT_ARGUMENT(cookie) ((cookie) >> 8 & 0xff)
 #define LIBRARY(cookie) ((cookie) >> 16 & 0xff)
+/* Of OP_PEEK: where in a connection the pointer to its state is, and where in that the pointer to what is pending. */
+#define STATE_AT(cookie) ((cookie) >> 24 & 0xffff)
+#define PENDING_AT(cookie) ((cookie) >> 40 & 0xffff)
 
 /* A call that has been entered and not returned. */
 struct call {
@@ -42,7 +48,10 @@ struct call {
 	u64 buffer; /* of OP_SEAL_DATA: struct iovec */
 	u64 count;  /* where the number of bytes is put */
 	u64 cookie;
-	/* Of AEAD: what is opened, and whether the last byte of what is in it is its type. Of OP_SEAL_DATA: buffers, and bytes in them. */
+	/*
+	 * Of AEAD: what is opened, and whether the last byte of what is in it is its type. Of OP_SEAL_DATA: buffers, and bytes in them.
+	 * Of OP_PEEK: what was pending before, and its length.
+	 */
 	u64 input;
 	u64 input_len;
 	u64 type_inside;
@@ -105,6 +114,8 @@ static __always_inline u16 direction_of(u64 cookie)
 {
 	switch (OPERATION(cookie)) {
 	case OP_READ:
+	case OP_PEEK:
+	case OP_READ_PACKET:
 	case OP_OPEN:
 	case OP_OPEN_GATHER:
 	case OP_RING_OPEN:

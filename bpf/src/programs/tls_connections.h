@@ -17,6 +17,8 @@ struct connection {
 	u64 offset[2];
 	/* The socket it is bound to; 0 while that is not known. */
 	u64 socket;
+	/* Of OP_PEEK: up to where what is pending was given out. */
+	u64 given;
 };
 
 struct {

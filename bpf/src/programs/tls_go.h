@@ -17,6 +17,9 @@
 #define GO_ROUTINE(ctx) (__PT_REGS_CAST(ctx)->regs[28])
 #endif
 
+/* Calls of one goroutine that are within one another: TLS through a TLS proxy. */
+#define GO_DEPTH 4
+
 struct go_key {
 	u64 routine;
 	u64 generation;
@@ -24,17 +27,54 @@ struct go_key {
 };
 
 struct go_call {
+	/* How far below the top of the goroutine's stack, which may move, it returns. */
+	u64 below;
+	/* 0 if what it transfers was told already. */
 	u64 connection;
 	u64 buffer;
 	u64 entered;
+	/* Another connection transfers for it. */
+	u64 is_carried;
+};
+
+struct go_calls {
+	u64 depth;
+	struct go_call call[GO_DEPTH];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct go_key);
-	__type(value, struct go_call);
+	__type(value, struct go_calls);
 } go_calls SEC(".maps");
+
+/* The goroutine's calls; those that lie deeper in its stack than this place have been left. */
+static __always_inline struct go_calls *go_calls_above(const struct go_key *key, u64 below)
+{
+	/* Too large for the stack: all zero. */
+	static const struct go_calls none = {};
+	struct go_calls *calls = bpf_map_lookup_elem(&go_calls, key);
+
+	if (!calls) {
+		if (bpf_map_update_elem(&go_calls, key, &none, BPF_ANY))
+			return NULL;
+		return bpf_map_lookup_elem(&go_calls, key);
+	}
+	for (int i = 0; i < GO_DEPTH; i++) {
+		u64 depth = calls->depth;
+
+		if (!depth || calls->call[(depth - 1) & (GO_DEPTH - 1)].below <= below)
+			break;
+		calls->depth = depth - 1;
+	}
+	return calls;
+}
+
+static __always_inline struct go_call *last_go_call(struct go_calls *calls)
+{
+	return calls->depth ? &calls->call[(calls->depth - 1) & (GO_DEPTH - 1)] : NULL;
+}
 
 static __always_inline bool is_go(u64 operation)
 {
@@ -87,37 +127,72 @@ static __always_inline void bind_routine(const struct calls *all, struct connect
 	bind(connection->id, last->socket);
 }
 
+/* How far the stack pointer is from the top of the goroutine's stack: `stack.hi` of `runtime.g`. */
+static __always_inline u64 below_top(struct pt_regs *ctx)
+{
+	return word_at(GO_ROUTINE(ctx) + sizeof(u64)) - PT_REGS_SP(ctx);
+}
+
 static __always_inline void go_enter(struct pt_regs *ctx, struct target *target, u64 operation)
 {
 	struct go_key key = { .routine = GO_ROUTINE(ctx), .generation = target->generation };
-	struct go_call call = { .connection = GO_FIRST(ctx), .buffer = GO_SECOND(ctx), .entered = bpf_ktime_get_ns() };
+	u64 below = below_top(ctx), connection = GO_FIRST(ctx);
+	struct go_calls *calls;
+	struct go_call *call;
 
 	target->told |= TOLD_BY_WHOM;
 	/* Its connections are of a type that has crypto/tls's within, behind its first pointer. */
 	if (operation == OP_UTLS_READ || operation == OP_UTLS_WRITE)
-		call.connection = word_at(call.connection);
+		connection = word_at(connection);
 	key.direction = operation == OP_GO_READ || operation == OP_UTLS_READ ? ASC_RECEIVED : ASC_SENT;
-	if (bpf_map_update_elem(&go_calls, &key, &call, BPF_ANY))
+	calls = go_calls_above(&key, below);
+	if (!calls) {
 		count_drop(ASC_SOURCE_TLS, ASC_TABLE_FULL, 0);
+		return;
+	}
+	call = last_go_call(calls);
+	/* One that was left without a return is taken for the same, or lies at the bottom. */
+	if (!call || call->below != below) {
+		if (calls->depth >= GO_DEPTH)
+			calls->depth = 0;
+		call = &calls->call[calls->depth & (GO_DEPTH - 1)];
+		calls->depth++;
+	}
+	call->below = below;
+	call->connection = connection;
+	call->buffer = GO_SECOND(ctx);
+	call->entered = bpf_ktime_get_ns();
+	call->is_carried = 0;
 }
 
 static __always_inline void go_return(struct pt_regs *ctx, const struct target *target, struct calls *all, u64 cookie)
 {
 	struct go_key key = { .routine = GO_ROUTINE(ctx), .generation = target->generation };
+	struct go_call *call, *outer;
 	struct connection *connection;
-	struct go_call *call;
+	u64 below = below_top(ctx);
+	struct go_calls *calls;
 	s64 len = GO_FIRST(ctx);
 
 	key.direction = direction_of(cookie);
-	call = bpf_map_lookup_elem(&go_calls, &key);
-	if (!call)
+	calls = go_calls_above(&key, below);
+	call = calls ? last_go_call(calls) : NULL;
+	if (!call || call->below != below)
 		return;
-	connection = len > 0 ? connection_of(call->connection, target) : NULL;
+	connection = len > 0 && call->connection ? connection_of(call->connection, target) : NULL;
 	if (connection) {
-		bind_routine(all, connection, call, key.routine, key.direction);
+		if (!call->is_carried)
+			bind_routine(all, connection, call, key.routine, key.direction);
 		emit_bytes(all, connection, cookie, call->buffer, len);
 	}
-	bpf_map_delete_elem(&go_calls, &key);
+	calls->depth--;
+	outer = last_go_call(calls);
+	if (!calls->depth)
+		bpf_map_delete_elem(&go_calls, &key);
+	else if (outer && outer->connection == call->connection)
+		outer->connection = 0;
+	else if (outer)
+		outer->is_carried = 1;
 }
 
 static __always_inline void go_call(struct pt_regs *ctx, struct target *target, struct calls *all, u64 cookie)

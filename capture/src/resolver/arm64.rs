@@ -1,8 +1,10 @@
 //! The arm64 halves of the methods: instructions are words of four bytes, and those that matter have fixed bit patterns.
 
+use super::cookie::count;
 use super::image::Piece;
 use super::reasons::Constants;
 use super::references::{MOST, Reference};
+use std::collections::BTreeSet;
 
 pub(super) const RET: u32 = 0xd65f_03c0;
 /// An `add` follows its `adrp` within so many instructions.
@@ -77,7 +79,7 @@ pub(super) fn constants(piece: &Piece, reference: &Reference) -> Constants {
 }
 
 /// `b`, `bl` or `ret`.
-fn is_branch(word: u32) -> bool {
+pub(super) fn is_branch(word: u32) -> bool {
     word & 0x7c00_0000 == 0x1400_0000 || word == RET
 }
 
@@ -89,12 +91,45 @@ pub(super) fn calls(piece: &Piece) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
-/// What a function calls first, if its first three arguments are then as they were: until there nothing is put into x0 to x2.
-pub(super) fn passes_on(piece: &Piece) -> Option<u64> {
-    let (at, target) = calls(piece).next()?;
-    let before = ((at - piece.address) / 4) as usize;
-    let keeps = |word: u32| word & 31 > 2 && !is_branch(word);
-    words(&piece.bytes).take(before).all(keeps).then_some(target)
+/// Which argument of a call is an address in the frame of who calls, and is behind three that are its own; `before` is all that it
+/// does until then.
+pub(super) fn count_of(before: &[u8]) -> Option<u64> {
+    let mut counts = BTreeSet::new();
+    for word in words(before) {
+        let (to, base) = (word & 31, word >> 5 & 31);
+        match word {
+            // add register,sp,#… or register,x29,#…
+            _ if word & 0xffc0_0000 == 0x9100_0000 && [29, 31].contains(&base) => {
+                counts.extend([(3, count::ARGUMENT_4), (4, count::ARGUMENT_5)].iter().find(|count| count.0 == to));
+            }
+            _ if is_branch(word) => return None,
+            // A length of 32 bits is widened.
+            _ if word & 0xffff_fc1f == 0x9340_7c02 => {}
+            _ if changes(word) && to <= 2 => return None,
+            _ => {}
+        }
+    }
+    let mut counts = counts.into_iter().map(|(_, count)| count);
+    counts.next().filter(|_| counts.next().is_none())
+}
+
+/// Whether an instruction puts something into the register that it names first; conditional jumps and stores do not.
+pub(super) fn changes(word: u32) -> bool {
+    let is_conditional = word & 0xff00_0000 == 0x5400_0000 || word & 0x7c00_0000 == 0x3400_0000;
+    let is_store = word & 0x3ac0_0000 == 0x3800_0000 || word & 0x3a40_0000 == 0x2800_0000;
+    !is_conditional && !is_store
+}
+
+/// Bytes of a call.
+pub(super) const CALL: u64 = 4;
+
+/// Registers that a call leaves as they are, and which hold its first argument, by the instructions before it.
+pub(super) fn same_as_first(before: &[u8]) -> Vec<usize> {
+    const KEPT: std::ops::RangeInclusive<u32> = 19..=28;
+    // mov x0,register; mov register,x0
+    let moves = |number: u32, word: u32| word == 0xaa00_03e0 | number << 16 || word == 0xaa00_03e0 | number;
+    let is_same = |number: &u32| words(before).any(|word| moves(*number, word));
+    KEPT.filter(is_same).map(|number| number as usize).collect()
 }
 
 #[cfg(test)]
@@ -150,12 +185,23 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_passed_on_by_who_does_not_touch_them() {
-        // stp x29,x30,[sp,#-32]!; mov x19,x0; bl +8
-        let code = piece(&[0xa9be_7bfd, 0xaa00_03f3, 0x9400_0002]);
-        assert_eq!(passes_on(&code), Some(0x1_0010));
-        // mov w2,#1 in between
-        assert_eq!(passes_on(&piece(&[0xa9be_7bfd, 0x5280_0022, 0x9400_0002])), None);
-        assert_eq!(passes_on(&piece(&[0xa9be_7bfd])), None);
+    fn a_count_is_behind_the_argument_that_points_into_the_frame() {
+        // stp x29,x30,[sp,#-32]!; mov x29,sp; cmp w2,#0; b.lt; sxtw x2,w2; add x3,sp,#24
+        let start = [0xa9be_7bfd, 0x9100_03fd, 0x7100_005f, 0x5400_00cb, 0x9340_7c42];
+        let count = |rest: &[u32]| count_of(&piece(&[&start, rest].concat()).bytes);
+        assert_eq!(count(&[0x9100_63e3]), Some(count::ARGUMENT_4));
+        // mov w3,#0; add x4,sp,#24
+        assert_eq!(count(&[0x5280_0003, 0x9100_63e4]), Some(count::ARGUMENT_5));
+        // None; two; mov x1,x3 in addition
+        assert_eq!(count(&[]), None);
+        assert_eq!(count(&[0x9100_63e3, 0x9100_63e4]), None);
+        assert_eq!(count(&[0x9100_63e3, 0xaa03_03e1]), None);
+    }
+
+    #[test]
+    fn who_holds_the_first_argument_is_known_by_the_moves_before_a_call() {
+        // mov x19,x0; mov x0,x21; mov x22,x1; mov w20,w0
+        let code = piece(&[0xaa00_03f3, 0xaa15_03e0, 0xaa01_03f6, 0x2a00_03f4]);
+        assert_eq!(same_as_first(&code.bytes), [19, 21]);
     }
 }

@@ -1,7 +1,7 @@
 //! BoringSSL without symbols (Bun and what is compiled with it): its functions are known by the errors they report in
 //! `ssl/ssl_lib.cc`. The connection's end cannot be told this way and is not probed.
 
-use super::cookie::{Library, cookie, count, op};
+use super::cookie::{self, Library, cookie, count, op};
 use super::functions::Function;
 use super::image::Image;
 use super::reasons::{self, Reporter};
@@ -34,11 +34,15 @@ pub(super) fn find(image: &Image<'_>, references: &[Reference], below: &[Referen
         return Ok(stack);
     };
     let read = read(image, &mut stack, &reporters, write)?;
-    let found = [(Some(write.function), op::WRITE, "SSL_write"), (read, op::READ, "SSL_read")];
-    for (function, op, name) in found {
-        if let Some(function) = function {
-            reasons::add(image, &mut stack, function, cookie(Library::Boringssl, op, count::RETURNED), name);
-        }
+    reasons::add(
+        image,
+        &mut stack,
+        write.function,
+        cookie(Library::Boringssl, op::WRITE, count::RETURNED),
+        "SSL_write",
+    );
+    if let Some((function, cookie, name)) = read {
+        reasons::add(image, &mut stack, function, cookie, name);
     }
     seal(image, &mut stack, below)?;
     Ok(stack)
@@ -67,7 +71,7 @@ fn read(
     stack: &mut Stack,
     reporters: &[Reporter],
     write: &Reporter,
-) -> Result<Option<Function>, ResolveError> {
+) -> Result<Option<Reader>, ResolveError> {
     let Some(last) = write.reports.iter().filter_map(|report| report.line).min() else { return Ok(None) };
     let before = |reporter: &Reporter| reporter.lines(HANDSHAKE_FAILURE).filter(|line| *line < last).max();
     let Some(first) = reporters.iter().filter_map(before).max() else {
@@ -84,7 +88,7 @@ fn read(
     match found[..] {
         [larger, smaller] if size(&larger) > size(&smaller) => {
             stack.why.push("SSL_read {66}: the larger of two functions; the other is SSL_peek".to_owned());
-            Ok(Some(larger.function))
+            Ok(Some(whole_read(larger.function)))
         }
         _ => match one(stack, &format!("SSL_read {{66}}, lines {first} to {last}"), found) {
             Some(only) => read_or_peek(image, stack, only.function),
@@ -93,21 +97,36 @@ fn read(
     }
 }
 
-/// `SSL_read`, given the one function that is it or `SSL_peek`.
-fn read_or_peek(image: &Image<'_>, stack: &mut Stack, either: Function) -> Result<Option<Function>, ResolveError> {
+/// What reads: the function, the cookie and the name.
+type Reader = (Function, u64, &'static str);
+
+fn whole_read(function: Function) -> Reader {
+    (function, cookie(Library::Boringssl, op::READ, count::RETURNED), "SSL_read")
+}
+
+/// What reads, given the one function that is `SSL_read` or `SSL_peek`.
+fn read_or_peek(image: &Image<'_>, stack: &mut Stack, either: Function) -> Result<Option<Reader>, ResolveError> {
     let start = either.start;
-    match peek::readers(image, start)?[..] {
-        [reader] => {
-            stack.why.push(format!("SSL_read {{66}}: {start:#x} is SSL_peek, which it calls"));
-            Ok(Some(reader))
+    let (calls, layouts) = peek::taken_off(image, start)?;
+    match layouts.iter().collect::<Vec<_>>()[..] {
+        [layout] => {
+            let peek::Layout { state, pending } = *layout;
+            stack.why.push(format!(
+                "SSL_read {{66}}: {start:#x} is SSL_peek, and {calls} of its calls take what it read off what is pending, at \
+                 {pending:#x} behind what {state:#x} points to"
+            ));
+            Ok(Some((either, cookie::peek(Library::Boringssl, state, pending), "SSL_peek")))
         }
-        [] if peek::consumes(image, &either) => Ok(Some(either)),
+        [] if peek::consumes(image, &either) => Ok(Some(whole_read(either))),
         [] => {
-            stack.why.push(format!("SSL_read {{66}}: {start:#x} is SSL_peek, and no function near it is SSL_read"));
+            stack
+                .why
+                .push(format!("SSL_read {{66}}: {start:#x} is SSL_peek, and no call of it is like that of SSL_read"));
             Ok(None)
         }
-        ref readers => {
-            stack.why.push(format!("SSL_read {{66}}: {} functions call SSL_peek at {start:#x}", readers.len()));
+        ref layouts => {
+            let places = layouts.len();
+            stack.why.push(format!("SSL_read {{66}}: what {start:#x} read is taken off in {places} different places"));
             Ok(None)
         }
     }
@@ -153,12 +172,18 @@ mod tests {
         resolve(&fake::reporting_and(NAME, functions, slots, does)).unwrap()
     }
 
-    /// A program in which one of the functions, after some code, calls another, and takes something off what is pending.
-    fn calling(functions: &[&[(u32, u32)]], which: usize, code: &[u8], called: usize) -> Binary {
+    /// A program in which some of the functions call one, with what is then in this register as the connection, and take what
+    /// it read off what is pending behind `pending`.
+    fn calling(functions: &[&[(u32, u32)]], called: usize, callers: &[(usize, [u8; 3], u8)]) -> Binary {
         let does = |index, at: u64| {
-            let distance = fake::function(called) as i32 - (at as i32 + code.len() as i32 + 5);
-            let call = [code, &[0xe8], &distance.to_le_bytes(), CONSUMES].concat();
-            if index == which { call } else { Vec::new() }
+            let Some((_, connection, pending)) = callers.iter().find(|caller| caller.0 == index) else {
+                return Vec::new();
+            };
+            let distance = fake::function(called) as i32 - (at as i32 + connection.len() as i32 + 5);
+            // mov rdx,[rbx+0x30]; mov ecx,eax; sub [rdx+pending+8],rcx; add [rdx+pending],rcx
+            let takes_off =
+                [0x48, 0x8b, 0x53, 0x30, 0x89, 0xc1, 0x48, 0x29, 0x4a, pending + 8, 0x48, 0x01, 0x4a, *pending];
+            [&connection[..], &[0xe8], &distance.to_le_bytes(), &takes_off].concat()
         };
         resolve(&fake::reporting_and(NAME, functions, WHOLE, does)).unwrap()
     }
@@ -178,26 +203,37 @@ mod tests {
         }
     }
 
-    /// As in QtWebEngine, where the compiler did not copy SSL_peek into SSL_read.
+    /// mov rbx,rdi; mov rdi,rbx; mov rbx,rsi
+    const KEPT: [u8; 3] = [0x48, 0x89, 0xfb];
+    const GIVEN: [u8; 3] = [0x48, 0x89, 0xdf];
+    const ANOTHER: [u8; 3] = [0x48, 0x89, 0xf3];
+
+    /// As in QtWebEngine, where the compiler did not copy SSL_peek into SSL_read, and in a Chromium, where it copied SSL_read into
+    /// those who call it.
     #[test]
     fn a_read_may_report_nothing_and_call_what_does() {
         for peek in [READ, &[(134, 700), (226, 800), (215, 820), (66, 900)]] {
-            let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, peek, &[]];
-            let binary = calling(&functions, 4, &[], 3);
-            let expected = [(fake::function(2), "SSL_write"), (fake::function(4), "SSL_read")];
-            assert_eq!(found(&binary), expected, "{:?}", binary.stacks);
+            let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, peek, &[], &[]];
+            for callers in
+                [&[(4, KEPT, 0x50)][..], &[(4, GIVEN, 0x50), (5, KEPT, 0x50)], &[(4, KEPT, 0x50), (5, ANOTHER, 0x60)]]
+            {
+                let binary = calling(&functions, 3, callers);
+                let expected = [(fake::function(2), "SSL_write"), (fake::function(3), "SSL_peek")];
+                assert_eq!(found(&binary), expected, "{:?}", binary.stacks);
+                assert_eq!(binary.sites().last().unwrap().cookie, cookie::peek(Library::Boringssl, 0x30, 0x50));
+            }
         }
     }
 
     #[test]
     fn a_peek_is_no_read() {
-        let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, READ, &[]];
+        let functions = [HANDSHAKE, IMPLEMENTATION, WRITE, READ, &[], &[]];
         let nothing = consuming(&functions, 4, WHOLE);
-        // xor edx,edx: what it asks for is not what it was asked for.
-        let another = calling(&functions, 4, &[0x31, 0xd2], 3);
-        for binary in [nothing, another] {
+        let another = calling(&functions, 3, &[(4, ANOTHER, 0x50)]);
+        let differing = calling(&functions, 3, &[(4, KEPT, 0x50), (5, KEPT, 0x60)]);
+        for (binary, said) in [(nothing, "is SSL_peek"), (another, "is SSL_peek"), (differing, "2 different places")] {
             assert_eq!(found(&binary), [(fake::function(2), "SSL_write")]);
-            assert!(binary.stacks[0].why.iter().any(|why| why.contains("is SSL_peek")), "{:?}", binary.stacks);
+            assert!(binary.stacks[0].why.iter().any(|why| why.contains(said)), "{:?}", binary.stacks);
         }
     }
 

@@ -20,7 +20,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// To be raised with every change of the resolver that may change an answer.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// Files smaller than this are looked through in no time; that they have nothing is not worth remembering.
 const SMALL: u64 = 1 << 20;
 /// Answers have some kilobytes.

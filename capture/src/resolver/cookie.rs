@@ -28,6 +28,12 @@ pub mod op {
     pub const UTLS_WRITE: u64 = 18;
     /// What is written is taken from several buffers, and encrypted to where the program says.
     pub const SEAL_DATA: u64 = 19;
+    /// What is read stays pending until the caller takes it off, and is read again until then; the cookie says where it is.
+    pub const PEEK: u64 = 20;
+    /// What was written before is sent now.
+    pub const UNCORK: u64 = 21;
+    /// What is read stays with the library, in a structure that it hands out.
+    pub const READ_PACKET: u64 = 22;
 }
 
 /// How many bytes were read or written. Bits 8 to 15 of the cookie: zero, or the number (from 1) of the argument that points
@@ -75,6 +81,12 @@ pub fn cookie(library: Library, op: u64, count: u64) -> u64 {
     op | count << 8 | (library as u64) << 16
 }
 
+/// That of [`op::PEEK`]: where the state of a connection is in it, and in that what is pending, as distances in bytes in bits 24 to
+/// 39 and 40 to 55.
+pub fn peek(library: Library, state: u16, pending: u16) -> u64 {
+    cookie(library, op::PEEK, count::RETURNED) | u64::from(state) << 24 | u64::from(pending) << 40
+}
+
 /// What the function at a site does: one of [`op`].
 pub fn op_of(cookie: u64) -> u64 {
     cookie & 0xff
@@ -88,5 +100,6 @@ mod tests {
     fn a_cookie_has_its_parts_in_separate_bytes() {
         let cookie = cookie(Library::AwsLc, op::AEAD_OPEN, count::ARGUMENT_4);
         assert_eq!((cookie, op_of(cookie)), (0x03_04_06, op::AEAD_OPEN));
+        assert_eq!(peek(Library::Boringssl, 0x30, 0x80), 0x80_00_30_02_00_14);
     }
 }

@@ -5,6 +5,7 @@
 //! first byte. OpenSSL's exported functions begin with an expensive instruction, but call one internal function that begins
 //! with a cheap one; it is taken only if both exported functions show how they pass their arguments on.
 
+use super::arm64;
 use super::cookie::count;
 use super::image::{Image, Machine};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
@@ -63,10 +64,21 @@ pub(super) fn internal(image: &Image<'_>, plain: u64, ex: u64) -> Result<(u64, u
     }
 }
 
-/// The function that another calls first of all with its own first three arguments.
-pub(super) fn passes_on(image: &Image<'_>, function: u64) -> Option<u64> {
-    let (target, registers) = first_call(image, function).ok()?;
-    registers.keep_arguments().then_some(target)
+/// Which argument of the function that another calls first of all points to a count that the other keeps for itself, as
+/// `SSL_write(ssl, buf, num)` does.
+pub(super) fn count_of(image: &Image<'_>, caller: u64, function: u64) -> Option<u64> {
+    match image.machine {
+        Machine::X86_64 => {
+            let (target, registers) = first_call(image, caller).ok()?;
+            (target == function).then(|| registers.count(Value::Stack).ok()).flatten()
+        }
+        Machine::Aarch64 => {
+            let piece = image.around(caller, 0, LONGEST_PREFIX)?;
+            let (at, target) = arm64::calls(&piece).next()?;
+            let before = piece.bytes.get(..(at - caller) as usize)?;
+            (target == function).then(|| arm64::count_of(before)).flatten()
+        }
+    }
 }
 
 /// What is known of a register.

@@ -76,6 +76,24 @@ fn called(image: &Image<'_>, from: u64, to: u64) -> Result<Vec<u64>, ResolveErro
     Ok(called.within(from..to.saturating_add(1)))
 }
 
+/// Where a function is called directly, in all of the code.
+pub(super) fn calls_of(image: &Image<'_>, function: u64) -> Result<Vec<u64>, ResolveError> {
+    let machine = image.machine;
+    let mut calls = image.code()?.look(|piece, _| {
+        let mut found = Vec::new();
+        let mut tell = |at, target| found.extend((target == function).then_some(at));
+        match machine {
+            Machine::X86_64 => x86::calls(piece, tell),
+            Machine::Aarch64 => arm64::calls(piece).for_each(|(at, target)| tell(at, target)),
+        }
+        found
+    })?;
+    // Some were seen in two windows.
+    calls.sort_unstable();
+    calls.dedup();
+    Ok(calls)
+}
+
 /// Whether nothing but calls tells where functions start.
 pub(super) fn are_known_by_calls(image: &Image<'_>) -> bool {
     image.segment(object::elf::PT_GNU_EH_FRAME).is_none()

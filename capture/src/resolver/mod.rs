@@ -28,6 +28,7 @@ mod references;
 mod relocations;
 mod ring;
 mod search;
+mod steps;
 mod symbols;
 mod x86;
 
@@ -76,11 +77,14 @@ impl Site {
     /// Whether the function's return says something that is not seen otherwise.
     pub fn wants_return(&self) -> bool {
         use cookie::op::{
-            AEAD_OPEN, AEAD_OPEN_GATHER, AEAD_SEAL, AEAD_SEAL_SCATTER, NSS_READ, NSS_WRITE, READ, RING_OPEN, RING_SEAL,
-            SEAL_DATA, WRITE,
+            AEAD_OPEN, AEAD_OPEN_GATHER, AEAD_SEAL, AEAD_SEAL_SCATTER, NSS_READ, NSS_WRITE, PEEK, READ, READ_PACKET,
+            RING_OPEN, RING_SEAL, SEAL_DATA, UNCORK, WRITE,
         };
         let aead = [AEAD_SEAL, AEAD_SEAL_SCATTER, AEAD_OPEN, AEAD_OPEN_GATHER, RING_SEAL, RING_OPEN];
-        [READ, WRITE, SEAL_DATA, NSS_READ, NSS_WRITE].iter().chain(&aead).any(|op| *op == cookie::op_of(self.cookie))
+        [READ, PEEK, READ_PACKET, WRITE, UNCORK, SEAL_DATA, NSS_READ, NSS_WRITE]
+            .iter()
+            .chain(&aead)
+            .any(|op| *op == cookie::op_of(self.cookie))
     }
 }
 

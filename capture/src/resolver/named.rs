@@ -26,8 +26,11 @@ const GNUTLS: &[Known] = &[
     ("gnutls_record_send", op::WRITE, count::RETURNED),
     ("gnutls_record_send2", op::WRITE, count::RETURNED),
     ("gnutls_record_send_early_data", op::WRITE, count::RETURNED),
+    ("gnutls_record_send_range", op::WRITE, count::RETURNED),
+    ("gnutls_record_uncork", op::UNCORK, count::RETURNED),
     ("gnutls_record_recv", op::READ, count::RETURNED),
     ("gnutls_record_recv_seq", op::READ, count::RETURNED),
+    ("gnutls_record_recv_packet", op::READ_PACKET, count::RETURNED),
     ("gnutls_deinit", op::FREE, count::RETURNED),
 ];
 
@@ -52,8 +55,11 @@ const NAMES: &[&str] = &[
     "gnutls_record_send",
     "gnutls_record_send2",
     "gnutls_record_send_early_data",
+    "gnutls_record_send_range",
+    "gnutls_record_uncork",
     "gnutls_record_recv",
     "gnutls_record_recv_seq",
+    "gnutls_record_recv_packet",
     "gnutls_deinit",
     "PR_Read",
     "PR_Recv",

@@ -95,6 +95,22 @@ fn number(register: Register) -> Option<usize> {
     full.is_gpr64().then(|| full.number()).filter(|number| *number < 16)
 }
 
+/// Bytes of a direct call.
+pub(super) const CALL: u64 = 5;
+
+/// Registers that a call leaves as they are, and of which it looks in the bytes before it as if they held its first argument: where
+/// instructions begin in them is not known.
+pub(super) fn same_as_first(before: &[u8]) -> Vec<usize> {
+    const KEPT: [u8; 6] = [3, 5, 12, 13, 14, 15];
+    let is_same = |number: &u8| {
+        let (low, high) = (number & 7, number >> 3);
+        // mov rdi,register; mov register,rdi
+        let moves = [[0x48 | high << 2, 0x89, 0xc7 | low << 3], [0x48 | high, 0x89, 0xf8 | low]];
+        moves.iter().any(|code| memchr::memmem::find(before, code).is_some())
+    };
+    KEPT.into_iter().filter(is_same).map(usize::from).collect()
+}
+
 /// Tells the places and the targets of `call`, where `e8` begins an instruction or seems to.
 pub(super) fn calls(piece: &Piece, mut tell: impl FnMut(u64, u64)) {
     dense::each(
