@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::process::Command;
-use support::{TALK, certificate, folder, python, query, record, record_command};
+use support::{TALK, certificate, folder, library, python, query, record, record_command};
 use tempfile::TempDir;
 
 /// What went each way over connections of a library, as it was told.
@@ -250,4 +250,56 @@ fn tls_within_tls_of_one_goroutine_is_two_connections() {
     );
     let ways = |bound: bool| json!({"bound": bound, "outer": bound, "whole": !bound, "n": 4});
     assert_eq!(query(&folder, &sql), [ways(false), ways(true)]);
+}
+
+/// A client of TLS within TLS, both by OpenSSL, one writing within the other; and a server that takes off the outer one and passes
+/// on what is within.
+const WITHIN: &str = r#"
+import ctypes, select
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("cert.pem", "key.pem")
+listener = socket.create_server(("127.0.0.1", 0)); near, far = socket.socketpair()
+def relay():
+    outer = context.wrap_socket(listener.accept()[0], server_side=True); assert outer.recv(5) == b"outer"; outer.sendall(b"ready")
+    while True:
+        ready = [outer] if outer.pending() else select.select([outer, near], [], [])[0]
+        if outer in ready:
+            if not (data := outer.recv(65536)): break
+            near.sendall(data)
+        if near in ready: outer.sendall(near.recv(65536))
+def serve():
+    inner = context.wrap_socket(far, server_side=True); got = b""
+    while len(got) < 20004: got += inner.recv(65536)
+    inner.sendall(b"answer")
+threads = [threading.Thread(target=run) for run in (relay, serve)]
+for thread in threads: thread.start()
+lib = ctypes.CDLL(sys.argv[1]); pointer = ctypes.c_void_p
+for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new", "BIO_f_ssl", "BIO_new"): getattr(lib, name).restype = pointer
+carrier = socket.create_connection(listener.getsockname()); made = pointer(lib.SSL_CTX_new(pointer(lib.TLS_client_method())))
+outer, inner = pointer(lib.SSL_new(made)), pointer(lib.SSL_new(made))
+def write(end, data): assert lib.SSL_write(end, data, len(data)) == len(data)
+def read(end): data = ctypes.create_string_buffer(100); size = lib.SSL_read(end, data, 100); return data.raw[:size]
+lib.SSL_set_fd(outer, carrier.fileno()); assert lib.SSL_connect(outer) == 1; write(outer, b"outer"); assert read(outer) == b"ready"
+layer = pointer(lib.BIO_new(pointer(lib.BIO_f_ssl()))); lib.BIO_ctrl(layer, 109, ctypes.c_long(0), outer)
+lib.SSL_set_bio(inner, layer, layer); assert lib.SSL_connect(inner) == 1
+write(inner, b"x" * 20000); write(inner, b"last"); assert read(inner) == b"answer"
+carrier.shutdown(2)
+for thread in threads: thread.join()"#;
+
+#[test]
+fn openssl_within_openssl_is_two_connections() {
+    let Some(folder) = certificate() else { return };
+    std::fs::write(folder.path().join("within.py"), format!("{TALK}{WITHIN}")).unwrap();
+    record_command(&folder, &[&python(), "within.py", &library("libssl").to_string_lossy()]);
+    let said = |which: &str| {
+        let sql = format!(
+            "SELECT direction AS way, string_agg(text(data), '' ORDER BY seq) AS said FROM tls_data
+             JOIN connections USING (capture_id, conn_id) WHERE {which} GROUP BY 1 ORDER BY 1"
+        );
+        query(&folder, &sql)
+    };
+    assert_eq!(said("transport IS NULL"), both("answer", &format!("{}last", "x".repeat(20_000))));
+    for way in said("role = 'client' AND transport = 'tcp'") {
+        let start = if way["way"] == "sent" { "outer" } else { "ready" };
+        assert!(way["said"].as_str().unwrap().starts_with(&format!("{start}\u{16}\u{3}")), "{way}");
+    }
 }

@@ -145,6 +145,7 @@ static __always_inline int enter_call(struct pt_regs *ctx)
 	if (direction_of(cookie) == ASC_SENT) {
 		struct connection *connection = open_connection(call->ssl, target);
 
+		carry_outer(all, call);
 		if (connection && !connection->socket) {
 			/* How much of it is transferred, the return tells; what is sent until then may be all of it. */
 			await_socket(all, call->ssl, 0);
@@ -185,7 +186,7 @@ static __always_inline int return_call(struct pt_regs *ctx)
 	connection = open_connection(call->ssl, target);
 	if (!connection)
 		return 0;
-	if (direction_of(call->cookie) == ASC_SENT && !connection->socket) {
+	if (direction_of(call->cookie) == ASC_SENT && !connection->socket && !call->is_carried) {
 		await_socket(all, call->ssl, len);
 		if (all->pending_sent)
 			socket_sent(target, all->pending_socket, NULL);

@@ -60,6 +60,8 @@ struct call {
 	/* Of reads: the socket that received while the thread was in the call, and how much. */
 	u64 from;
 	u64 from_len;
+	/* Of writes: another connection sends what this one makes of it, as through a TLS proxy. */
+	u64 is_carried;
 };
 
 /* A transfer of a socket, in a thread of Go: by which goroutine, and when. */
@@ -162,8 +164,24 @@ static __always_inline struct call *push_call(struct pt_regs *ctx, struct calls 
 	call->cookie = cookie;
 	call->from = 0;
 	call->from_len = 0;
+	call->is_carried = 0;
 	all->depth = depth + 1;
 	return call;
+}
+
+/* A write within another connection's sends that one's bytes: no socket of its own does. */
+static __always_inline void carry_outer(struct calls *all, const struct call *call)
+{
+	struct call *outer;
+
+	if (all->depth < 2)
+		return;
+	outer = &all->call[(all->depth - 2) & (MAX_DEPTH - 1)];
+	if (outer->ssl == call->ssl || direction_of(outer->cookie) != ASC_SENT)
+		return;
+	outer->is_carried = 1;
+	if (all->pending == outer->ssl)
+		all->pending = 0;
 }
 
 /* The call that returns now, taken off the thread's stack of calls. */
