@@ -61,11 +61,10 @@ impl Dns {
         }
     }
 
-    /// Takes a datagram. Returns the row that is done: its own if it is an answer, or one that is given up.
+    /// Takes a datagram, of a socket that is connected to `peer`. Returns the row that is done: its own if it is an answer, or one that is given up.
     pub fn datagram(
         &mut self,
-        data: &SocketData,
-        bytes: &[u8],
+        (data, bytes, peer): (&SocketData, &[u8], Option<String>),
         proc_id: i64,
         when: (u64, Timestamp),
     ) -> Option<tables::Dns> {
@@ -74,7 +73,7 @@ impl Dns {
             received: data.direction.get() == direction::RECEIVED,
             bytes,
             cut: data.captured < data.len,
-            server: server(data),
+            server: server(data).or(peer),
         };
         self.message(heard, proc_id, when)
     }
