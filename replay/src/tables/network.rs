@@ -44,7 +44,7 @@ table! {
         tls_seen: bool,
         /// Whether bytes that were never or no longer encrypted are in the capture.
         plaintext_seen: bool,
-        /// The other connection over which the same TLS session goes: the process forwards it from one to the other, so that its plaintext is to be seen elsewhere.
+        /// The other connection over which the same TLS session goes: it is forwarded from one to the other, by the process or by that of the other connection with it (`nc | nc`), so that its plaintext is to be seen elsewhere.
         forwards_conn_id: Option<i64>,
         /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where nobody told, because the record of its end was lost or the capturer was killed.
         bytes_sent: Option<i64> [unit = "bytes"],
