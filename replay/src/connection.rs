@@ -14,7 +14,7 @@ use crate::processes::{signed, text};
 use crate::signals::Ends;
 use crate::streams::{Carrier, Carrying, Finished, Placed, Raw};
 use crate::table::Timestamp;
-use crate::{errno, tables};
+use crate::{errno, resolved, tables};
 use agentsight_formats::forwarding::Greeting;
 use agentsight_formats::handshake::{Handshake, Random};
 use agentsight_formats::record::{self, CAPTURER_CPU, direction, family, ip_address, library, socket_op};
@@ -295,12 +295,15 @@ impl Connection {
         Placed { offset: base.saturating_add(offset), missing, late, of }
     }
 
-    /// Whether this is what goes to a name server and comes from it. A first message is short, which letters say of none.
+    /// Whether this is what goes to a name server and comes from it, or to systemd-resolved. A first message is short, which letters
+    /// say of none.
     pub fn is_dns(&mut self, tls: &record::TlsData, data: &[u8]) -> bool {
         let port = Some(i64::from(PORT_DNS));
         let named = self.row.peer_port == port || self.row.local_port == port;
+        let resolved = self.row.peer_address.as_deref() == Some(resolved::SOCKET);
         let plain = tls.library.get() == library::PLAIN;
-        plain && *self.names.get_or_insert_with(|| named && data.first().is_none_or(|first| *first < b'A'))
+        let message = || data.first().is_none_or(|first| *first < b'A');
+        plain && *self.names.get_or_insert_with(|| resolved || named && message())
     }
 
     /// Hands a piece on to what understands it; exchanges that are complete are appended to `done`.

@@ -54,6 +54,7 @@ pub mod prices;
 mod processes;
 mod recent;
 mod recording;
+mod resolved;
 mod sensitive;
 mod shell;
 mod signals;

@@ -173,6 +173,30 @@ for server, name in servers: asks.connect(server.getsockname()); asks.send(quest
 }
 
 #[test]
+fn names_that_systemd_resolved_is_asked_for_are_told() {
+    let Some(folder) = folder() else { return };
+    let program = r#"
+import os, socket, threading
+path = "/run/systemd/resolve/io.systemd.Resolve"; os.makedirs(os.path.dirname(path))
+waits = socket.socket(socket.AF_UNIX); waits.bind(path); waits.listen()
+question = b'{"method":"io.systemd.Resolve.ResolveHostname","parameters":{"name":"api.example","flags":0}}\0'
+answer = b'{"parameters":{"addresses":[{"ifindex":1,"family":2,"address":[127,0,0,1]}],"name":"api.example","flags":1}}\0'
+asks = socket.socket(socket.AF_UNIX); asks.connect(path); end, _ = waits.accept()
+asks.sendall(question); end.recv(1000); end.sendall(answer[:20]); asks.recv(20); end.sendall(answer[20:]); asks.recv(1000)
+server = socket.create_server(("127.0.0.1", 0)); socket.create_connection(server.getsockname())"#;
+    std::fs::write(folder.path().join("program.py"), program).unwrap();
+    // It has a /run of its own.
+    let script = format!("mount -t tmpfs none /run && {} program.py", python());
+    record_command(&folder, &["unshare", "-m", "sh", "-c", &script]);
+    let sql = "SELECT query_name, query_type, answers, response_code, duration_ns > 0 AS timed FROM dns";
+    let expected = json!({"query_name": "api.example", "query_type": "A/AAAA", "answers": ["127.0.0.1"],
+        "response_code": "NOERROR", "timed": true});
+    assert_eq!(query(&folder, sql), [expected]);
+    let sql = "SELECT server_name FROM connections WHERE role = 'client' AND transport = 'tcp'";
+    assert_eq!(query(&folder, sql), [json!({"server_name": "api.example"})]);
+}
+
+#[test]
 fn machines_talk_over_vsock() {
     let Some(folder) = folder() else { return };
     // Who has no such sockets, or nobody at the other end, is told that.

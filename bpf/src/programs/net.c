@@ -262,6 +262,8 @@ int on_socket(struct syscall_exit *ctx)
 		result = -READ(sk, sk_err);
 	named = op == ASC_SOCKET_CONNECT || op == ASC_SOCKET_BIND || (op == ASC_SOCKET_ACCEPT && state->family == AF_VSOCK);
 	state->told = true;
+	if (op == ASC_SOCKET_CONNECT && state->family == AF_UNIX && is_resolver(arguments.at[1]))
+		state->content = CONTENT_DNS;
 	if (op == ASC_SOCKET_CONNECT && !result && is_message(state))
 		message_connect(state, (u64)file, arguments.at[1], arguments.at[2]);
 	emit_socket(state, sk, op, fd, result, named ? arguments.at[1] : 0, arguments.at[2]);

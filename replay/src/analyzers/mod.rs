@@ -106,7 +106,7 @@ pub static ANALYZERS: &[Entry] = &[
     stage("process", 1, "processes and what they execute", &[Process::TABLE, Exec::TABLE]),
     stage("file", 1, "what processes do with files", &[File::TABLE]),
     stage("net", 3, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
-    stage("dns", 1, "names that are looked up", &[Dns::TABLE]),
+    stage("dns", 2, "names that are looked up", &[Dns::TABLE]),
     stage("stdio", 1, "what goes through standard streams", &[Stdio::TABLE]),
     stage("http", 3, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
     stage(

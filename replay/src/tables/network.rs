@@ -62,7 +62,7 @@ table! {
 }
 
 table! {
-    /// One question to a name server (over UDP or TCP), with its answer.
+    /// One question to a name server (over UDP or TCP) or to systemd-resolved, with its answer.
     pub struct Dns in "dns" {
         /// The capture.
         capture_id: String,
@@ -72,15 +72,15 @@ table! {
         proc_id: i64,
         /// The name, in lower case, without the last dot.
         query_name: String [otel = "dns.question.name"],
-        /// Type of the record that was asked for: `A`, `AAAA`, `HTTPS`, …
+        /// Type of the record that was asked for: `A`, `AAAA`, `HTTPS`, …; `A/AAAA` where systemd-resolved is asked for whichever there is.
         query_type: String,
         /// What was answered: addresses, and the names on the way to them. Empty when nothing was.
         answers: Vec<String> [otel = "dns.answers"],
-        /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, …; null when no answer was seen.
+        /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, …, or what systemd-resolved says, as `QueryTimedOut`; null when no answer was seen.
         response_code: Option<String>,
         /// From the question to the answer.
         duration_ns: Option<i64> [unit = "ns"],
-        /// Address of the name server.
+        /// Address of the name server; null where systemd-resolved asks one.
         server_address: Option<String>,
         /// Whether the answer was cut by the server, or is longer than the capture holds.
         truncated: bool,
