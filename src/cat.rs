@@ -3,8 +3,8 @@
 use crate::info::kind_name;
 use crate::{fail, fail_with, inputs, say, status, time};
 use agentsight_formats::record::{
-    Body, Record, direction, file_op, flag, ip_address, kind, library, metric, socket_content, socket_op, stdio_type,
-    sums_of, way,
+    Body, Record, direction, family, file_op, flag, ip_address, kind, library, metric, socket_content, socket_op,
+    stdio_type, sums_of, vsock_address, way,
 };
 use agentsight_formats::{Error, Item, Reader};
 use serde_json::{Map, Value, json};
@@ -235,7 +235,7 @@ fn fields(record: &Record<'_>, body: Body<'_>) -> Map<String, Value> {
         }),
         Body::Sums(sums) => json!({
             "of": sums_of::name(sums.what.get()), "id": sums.id.get(), "sent": sums.sent.get(),
-            "received": sums.received.get(),
+            "received": sums.received.get(), "number": sums.number.get(),
         }),
         Body::Probe { json } | Body::Note { json } => serde_json::from_slice(json).unwrap_or_default(),
         Body::Unknown => return with_data(json!({}), record.bytes),
@@ -264,9 +264,13 @@ fn direction_name(direction: u16) -> &'static str {
     if direction == direction::SENT { "sent" } else { "received" }
 }
 
-/// An internet address with its port; null for other families.
-fn address(family: u16, bytes: &[u8; 16], port: u16) -> Option<String> {
-    ip_address(family, bytes).map(|address| std::net::SocketAddr::new(address, port).to_string())
+/// An internet address with its port, or one of AF_VSOCK; null for other families.
+fn address(of: u16, bytes: &[u8; 16], port: u16) -> Option<String> {
+    if of == family::VSOCK {
+        let (context, port) = vsock_address(bytes);
+        return Some(format!("{context}:{port}"));
+    }
+    ip_address(of, bytes).map(|address| std::net::SocketAddr::new(address, port).to_string())
 }
 
 fn lossy(bytes: &[u8]) -> String {

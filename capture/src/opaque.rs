@@ -1,7 +1,8 @@
 //! Programs whose TLS could not be looked into: nobody may take their silence for proof that they said nothing.
 
 use crate::owned::Owned;
-use agentsight_formats::handshake::{Greeting, Handshake, Random};
+use agentsight_formats::forwarding::{Greeting, Journey};
+use agentsight_formats::handshake::{Handshake, Random};
 use agentsight_formats::record::SocketData;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -25,8 +26,8 @@ pub struct Unseen {
 pub(crate) struct Opaque {
     /// Sockets with a TLS hello, by id, until they are closed.
     sockets: HashMap<u64, Socket>,
-    /// The socket on which a process passed the hello of a session first.
-    sessions: HashMap<(u32, Random), u64>,
+    /// The sockets that the hello of a session has passed.
+    sessions: HashMap<Random, Journey<u64>>,
     /// The socket of a connection of a TLS library.
     bound: Owned<u64, u64>,
     processes: BTreeMap<u32, Seen>,
@@ -38,9 +39,9 @@ pub(crate) struct Opaque {
 struct Socket {
     tgid: u32,
     handshake: Handshake,
-    /// The client's hello: the process that passed it and its session.
-    greeting: Option<((u32, Random), Greeting)>,
-    /// The process passes on what others say.
+    /// The session whose client's hello it has passed.
+    session: Option<Random>,
+    /// What others say is passed on.
     forwarded: bool,
     bound: bool,
     /// Whether plaintext was seen, sent and received.
@@ -59,21 +60,16 @@ struct Seen {
 
 impl Opaque {
     /// A socket with these ports began to speak TLS in a direction; `bytes` are the first.
-    pub(crate) fn hello(&mut self, data: &SocketData, bytes: &[u8], (local_port, peer_port): (u16, u16)) {
+    pub(crate) fn hello(&mut self, data: &SocketData, bytes: &[u8], ports: (u16, u16)) {
         let (tgid, id) = (data.header.tgid.get(), data.socket_id.get());
         let side = usize::from(data.direction.get() & 1);
         let socket = self.sockets.entry(id).or_insert(Socket { tgid, ..Socket::default() });
         let Some(random) = socket.handshake.hello(side, bytes, data.len.get().into()) else { return };
-        let greeting = Greeting { side, time: data.header.time.get(), local_port, peer_port };
-        socket.greeting = Some(((tgid, random), greeting));
-        let first = *self.sessions.entry((tgid, random)).or_insert(id);
-        let other = self.sockets.get_mut(&first).filter(|_| first != id);
-        let Some(other) = other.filter(|other| other.greeting.is_some_and(|(_, other)| other.is_forwarded(greeting)))
-        else {
-            return;
-        };
-        other.forwarded = true;
-        self.sockets.entry(id).and_modify(|socket| socket.forwarded = true);
+        socket.session = Some(random);
+        let Some(other) = self.sessions.entry(random).or_default().pass(id, Greeting::new(data, ports)) else { return };
+        for id in [id, other] {
+            self.sockets.entry(id).and_modify(|socket| socket.forwarded = true);
+        }
     }
 
     /// Plaintext of a connection was seen in a direction.
@@ -160,11 +156,13 @@ impl Opaque {
 }
 
 /// A socket is gone, on which a hello was passed.
-fn forget(sessions: &mut HashMap<(u32, Random), u64>, id: u64, socket: &Socket) {
-    if let Some((session, _)) = socket.greeting
-        && sessions.get(&session) == Some(&id)
-    {
-        sessions.remove(&session);
+fn forget(sessions: &mut HashMap<Random, Journey<u64>>, id: u64, socket: &Socket) {
+    let Some(session) = socket.session else { return };
+    if let Some(journey) = sessions.get_mut(&session) {
+        journey.forget(id);
+        if journey.is_empty() {
+            sessions.remove(&session);
+        }
     }
 }
 
@@ -290,6 +288,19 @@ mod tests {
             opaque.closed(10, [50_000, 50_000]);
         });
         assert_eq!(forwarded, []);
+    }
+
+    #[test]
+    fn two_programs_that_forward_tls_between_them_are_not_named() {
+        let mut opaque = Opaque::default();
+        hello(&mut opaque, (7, RECEIVED), &client(5), (1, (3128, 50_000)));
+        let mut data = SocketData::new_zeroed();
+        (data.header.tgid, data.header.time) = (2.into(), 2.into());
+        (data.socket_id, data.direction, data.len) = (8.into(), SENT.into(), 500.into());
+        opaque.hello(&data, &client(5), (50_001, 443));
+        [7, 8].into_iter().for_each(|socket| opaque.closed(socket, [50_000, 50_000]));
+        [1, 2].into_iter().for_each(|tgid| opaque.ended(tgid, Some(b"/bin/nc")));
+        assert_eq!(opaque.programs(), []);
     }
 
     #[test]

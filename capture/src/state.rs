@@ -17,6 +17,9 @@ use std::path::PathBuf;
 /// Files of which nobody says that they are closed, because they are mapped: the oldest are forgotten.
 const MAX_REPEATED: usize = 65536;
 
+/// SOCK_STREAM: such a socket has no more than one peer.
+const STREAM: u16 = 1;
+
 #[derive(Default)]
 pub(crate) struct State {
     processes: BTreeMap<u32, Live>,
@@ -37,6 +40,8 @@ pub(crate) struct State {
 enum Repeated {
     File(u64),
     Socket(u64),
+    /// One of several peers of a socket.
+    Peer(u64, i32),
     /// The hello of one direction of a socket.
     Hello(u64, u16),
     /// The socket of a connection.
@@ -158,8 +163,13 @@ impl State {
                 ] {
                     self.repeated.remove(gone);
                 }
+                let most = if socket.socket_type.get() == STREAM { 0 } else { socket_op::OTHER_PEERS + 1 };
+                (0..most).for_each(|number| self.repeated.remove(Repeated::Peer(id, number.into())));
                 // Without TLS, a connection is its socket.
                 self.connections.remove(id);
+            }
+            Body::Socket { socket, .. } if socket.op.get() == socket_op::PEER => {
+                self.repeat(Repeated::Peer(socket.socket_id.get(), socket.result.get()), record);
             }
             Body::Socket { socket, .. } => {
                 self.repeat(Repeated::Socket(socket.socket_id.get()), record);
@@ -359,6 +369,20 @@ mod tests {
         let Body::Socket { socket: said, .. } = record.body().unwrap() else { panic!("{record:?}") };
         assert_eq!((said.socket_id.get(), said.op.get()), (7, socket_op::CONNECT));
         assert_eq!(said.header.cpu.get(), CAPTURER_CPU);
+        state.apply(&socket(10, 7, socket_op::CLOSE));
+        assert!(state.snapshot().is_empty());
+    }
+
+    #[test]
+    fn each_peer_of_a_socket_is_said_again_until_that_is_closed() {
+        let mut state = State::default();
+        let peer = |number: i32| {
+            let mut records = socket(10, 7, socket_op::PEER);
+            records[offset_of!(record::Socket, result)..][..4].copy_from_slice(&number.to_le_bytes());
+            records
+        };
+        state.apply(&[socket(10, 7, socket_op::USE), peer(0), peer(32), peer(32)].concat());
+        assert_eq!(record::records(&state.snapshot()).count(), 3);
         state.apply(&socket(10, 7, socket_op::CLOSE));
         assert!(state.snapshot().is_empty());
     }

@@ -86,27 +86,6 @@ impl Handshake {
     }
 }
 
-/// A client's hello as it passed a socket of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// As of [`Handshake`].
-    pub side: usize,
-    pub time: u64,
-    /// Of the socket; 0 where they are not known.
-    pub local_port: u16,
-    pub peer_port: u16,
-}
-
-impl Greeting {
-    /// Whether a process that passed one hello on two sockets forwards it from one to the other. It has received it before it
-    /// sends it, and not from itself: of a connection within the process, both ends see the hello as well.
-    pub fn is_forwarded(self, other: Greeting) -> bool {
-        let (received, sent) = if self.side == 1 { (self, other) } else { (other, self) };
-        let same_connection = sent.local_port != 0 && sent.local_port == received.peer_port;
-        (received.side, sent.side) == (1, 0) && received.time < sent.time && !same_connection
-    }
-}
-
 /// The version that a server's hello chooses in an extension (RFC 8446, 4.2.1).
 fn chosen_version(hello: &[u8]) -> Option<&[u8]> {
     let session = usize::from(*hello.get(RANDOM + 32)?);
@@ -171,18 +150,6 @@ mod tests {
         assert_eq!([17_000, 21_742].map(|sent| newer.is_exceeded(0, sent)), [false, true]);
         assert_eq!([21_742, 40_144].map(|received| newer.is_exceeded(1, received)), [false, true]);
         assert!(!Handshake::default().is_exceeded(0, 1 << 30));
-    }
-
-    #[test]
-    fn a_hello_is_forwarded_by_who_receives_it_first_and_not_from_itself() {
-        let received = Greeting { side: 1, time: 5, local_port: 3128, peer_port: 50_000 };
-        let sent = Greeting { side: 0, time: 6, local_port: 50_001, peer_port: 443 };
-        assert!(received.is_forwarded(sent) && sent.is_forwarded(received));
-        let local = Greeting { local_port: 0, peer_port: 0, ..sent };
-        assert!(Greeting { peer_port: 0, ..received }.is_forwarded(local));
-        assert!(!received.is_forwarded(Greeting { time: 4, ..sent }));
-        assert!(!received.is_forwarded(Greeting { local_port: 50_000, ..sent }));
-        assert!(!received.is_forwarded(Greeting { side: 1, ..sent }));
     }
 
     #[test]

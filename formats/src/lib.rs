@@ -6,6 +6,7 @@
 //! and gets pieces of verified records back, with a report of what was damaged.
 
 mod error;
+pub mod forwarding;
 mod frame;
 pub mod handshake;
 mod head;

@@ -5,24 +5,29 @@
 //! depends on it: two such directions are halves of one conversation; two objects of OpenSSL are two.
 
 use crate::conversation::Conversation;
+use crate::ends::{self, End as SocketEnd};
 use crate::exchange::{Context, End};
 use crate::hello;
 use crate::memory::Share;
+use crate::peers::Peers;
 use crate::processes::{signed, text};
 use crate::signals::Ends;
 use crate::streams::{Carrier, Carrying, Finished, Placed, Raw};
 use crate::table::Timestamp;
-use crate::{errno, tables};
-use agentsight_formats::handshake::{Greeting, Handshake, Random};
+use crate::{errno, resolved, tables};
+use agentsight_formats::forwarding::Greeting;
+use agentsight_formats::handshake::{Handshake, Random};
 use agentsight_formats::record::{self, CAPTURER_CPU, direction, family, ip_address, library, socket_op};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// Kinds of sockets, by Linux's numbers: those of a stream, and those whose messages go one by one (SOCK_DGRAM, SOCK_RAW).
 const STREAM: u16 = 1;
-const TCP: u16 = 6;
-const UDP: u16 = 17;
+const MESSAGES: [u16; 2] = [2, 3];
 
 pub(crate) const PORT_DNS: u16 = 53;
+
+const LISTENER: &str = "listener";
 
 /// Results of connect that are no failure: EINPROGRESS, EALREADY, EISCONN, EINTR.
 const CONNECTING: [i32; 4] = [-115, -114, -106, -4];
@@ -57,9 +62,13 @@ pub(crate) struct Connection {
     /// It was open when recording ended, and how much had gone through it was told.
     left_open: bool,
     stream_socket: bool,
-    /// Bytes went through it, or it was connected: a socket that only waits is no connection.
+    messages: bool,
+    /// Bytes went through it; it was connected, accepted or listens; it has an address (or was refused one) at which others may
+    /// find it. A socket of which nothing of that is known is no connection.
     used: bool,
     opened: bool,
+    bound: bool,
+    pub peers: Peers,
     socket_bytes: [u64; 2],
     /// What they will be when it is closed, as far as that is known.
     pub sums: [u64; 2],
@@ -89,7 +98,7 @@ impl Connection {
         let row = &self.row;
         let names = [&row.local_address, &row.peer_address, &self.server_asked_for, &self.host, &self.looked_up];
         let names = names.into_iter().flatten().chain(&self.offered).map(|name| size_of::<String>() + name.len());
-        let all = names.chain(carriers).sum::<usize>();
+        let all = names.chain(carriers).sum::<usize>() + self.peers.held();
         self.held.hold(size_of::<Connection>() + OVERHEAD + each * OVERHEAD_EACH + all)
     }
 
@@ -98,7 +107,8 @@ impl Connection {
         let op = socket.op.get();
         self.has_socket = true;
         self.stream_socket = socket.socket_type.get() == STREAM;
-        self.row.transport = transport(socket);
+        self.messages = MESSAGES.contains(&socket.socket_type.get());
+        self.row.transport = ends::transport(socket);
         let snapshot = socket.header.cpu.get() == CAPTURER_CPU;
         match op {
             socket_op::CONNECT => {
@@ -110,6 +120,17 @@ impl Connection {
             socket_op::ACCEPT => {
                 self.opened = true;
                 self.row.role = Some("server");
+            }
+            socket_op::BIND => {
+                self.row.error = errno::name(socket.result.get());
+                self.bound = self.messages || self.row.error.is_some();
+            }
+            socket_op::LISTEN => {
+                self.row.error = errno::name(socket.result.get());
+                self.opened = true;
+                if self.row.role.replace(LISTENER) != Some(LISTENER) {
+                    self.row.opened_at = ts;
+                }
             }
             socket_op::CLOSE => {
                 self.row.closed_at = Some(ts);
@@ -129,14 +150,46 @@ impl Connection {
         }
         self.count([socket.sent.get(), socket.received.get()]);
         if socket.family.get() == family::UNIX && !path.is_empty() {
-            // An abstract name starts with NUL, which is written as @.
-            let name = text(path).replace('\0', "@");
+            let name = local_name(path);
             match op {
-                socket_op::BIND | socket_op::ACCEPT => self.row.local_address = Some(name),
+                socket_op::BIND | socket_op::ACCEPT | socket_op::LISTEN => self.row.local_address = Some(name),
                 _ => self.row.peer_address = Some(name),
             }
         }
-        self.addresses(socket)
+        let new_peer = self.addresses(socket);
+        if self.messages && op == socket_op::CONNECT {
+            let address = self.row.peer_address.clone();
+            self.peers.connected(&SocketEnd { address, port: self.row.peer_port, ip: None });
+        }
+        new_peer
+    }
+
+    /// Takes what was said of one of several peers. Returns the address of a new one.
+    pub fn peer(
+        &mut self,
+        (socket, path): (&record::Socket, &[u8]),
+        ts: Timestamp,
+        conn_id: impl FnOnce() -> i64,
+    ) -> Option<(u16, IpAddr)> {
+        (self.has_socket, self.messages) = (true, true);
+        self.row.transport = ends::transport(socket);
+        self.local(socket);
+        let number = u16::try_from(socket.result.get()).ok()?;
+        let bytes = [socket.sent.get(), socket.received.get()];
+        self.count(bytes);
+        if self.peers.count(number, bytes) {
+            return None;
+        }
+        let mut end = ends::peer(socket);
+        if socket.family.get() == family::UNIX {
+            // Of the first the socket's own records have told.
+            let first = self.row.peer_address.clone().filter(|_| number == 0);
+            end.address = if path.is_empty() { first } else { Some(local_name(path)) };
+        }
+        let begun = if number == 0 { (self.row.conn_id, self.row.opened_at) } else { (conn_id(), ts) };
+        let ip = end.ip;
+        self.peers.add(number, begun, end, bytes);
+        ip.map(|ip| (number, ip))
     }
 
     /// So many bytes went through the socket so far, sent and received.
@@ -156,21 +209,18 @@ impl Connection {
 
     /// A socket that is closed or was refused has lost its addresses: what was said before stays.
     fn addresses(&mut self, socket: &record::Socket) -> Option<IpAddr> {
-        let address = |bytes| {
-            let address = ip_address(socket.family.get(), bytes).map(|address| address.to_canonical());
-            address.filter(|address| !address.is_unspecified())
-        };
-        let port = |port: u16| Some(i64::from(port)).filter(|port| *port != 0);
-        if let Some(local) = address(&socket.local) {
-            self.row.local_address = Some(local.to_string());
-        }
-        self.row.local_port = port(socket.local_port.get()).or(self.row.local_port);
-        let peer = address(&socket.peer)?;
-        let named = peer.to_string();
-        let peer_port = port(socket.peer_port.get()).or(self.row.peer_port);
+        self.local(socket);
+        let peer = ends::peer(socket);
+        let named = peer.address?;
         let new = self.row.peer_address.as_deref() != Some(&named);
-        (self.row.peer_address, self.row.peer_port) = (Some(named), peer_port);
-        new.then_some(peer)
+        (self.row.peer_address, self.row.peer_port) = (Some(named), peer.port.or(self.row.peer_port));
+        peer.ip.filter(|_| new)
+    }
+
+    fn local(&mut self, socket: &record::Socket) {
+        let local = ends::local(socket);
+        self.row.local_address = local.address.or(self.row.local_address.take());
+        self.row.local_port = local.port.or(self.row.local_port);
     }
 
     /// The ends of a stream, where more is known of them than was said before.
@@ -205,8 +255,7 @@ impl Connection {
             None => {}
         }
         let port = |port: Option<i64>| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
-        let (local_port, peer_port) = (port(self.row.local_port), port(self.row.peer_port));
-        let greeting = Greeting { side, time: data.header.time.get(), local_port, peer_port };
+        let greeting = Greeting::new(data, (port(self.row.local_port), port(self.row.peer_port)));
         self.handshake.hello(side, bytes, data.len.get().into()).map(|random| (random, greeting))
     }
 
@@ -246,12 +295,15 @@ impl Connection {
         Placed { offset: base.saturating_add(offset), missing, late, of }
     }
 
-    /// Whether this is what goes to a name server and comes from it. A first message is short, which letters say of none.
+    /// Whether this is what goes to a name server and comes from it, or to systemd-resolved. A first message is short, which letters
+    /// say of none.
     pub fn is_dns(&mut self, tls: &record::TlsData, data: &[u8]) -> bool {
         let port = Some(i64::from(PORT_DNS));
         let named = self.row.peer_port == port || self.row.local_port == port;
+        let resolved = self.row.peer_address.as_deref() == Some(resolved::SOCKET);
         let plain = tls.library.get() == library::PLAIN;
-        plain && *self.names.get_or_insert_with(|| named && data.first().is_none_or(|first| *first < b'A'))
+        let message = || data.first().is_none_or(|first| *first < b'A');
+        plain && *self.names.get_or_insert_with(|| resolved || named && message())
     }
 
     /// Hands a piece on to what understands it; exchanges that are complete are appended to `done`.
@@ -403,13 +455,21 @@ impl Connection {
         })
     }
 
-    /// Its row; `None` for a socket that is no connection: it waits for others, or nothing went through it.
-    pub fn into_row(mut self) -> Option<tables::Connection> {
-        let anything = self.row.plaintext_seen || self.row.tls_seen || self.used || self.opened;
-        let known_peer = self.stream_socket && self.row.peer_port.is_some();
-        let local = self.row.transport.as_deref() == Some("unix");
-        if !(anything || known_peer) || local && !self.opened {
-            return None;
+    /// Whether it is more than a socket through which nothing went and that nobody can reach. The ends of a local pair are none
+    /// either: of them neither has a name.
+    fn is_connection(&self) -> bool {
+        let row = &self.row;
+        if row.transport.as_deref() == Some("unix") {
+            return self.opened || self.bound || self.messages && self.used && row.peer_address.is_some();
+        }
+        let known_peer = self.stream_socket && row.peer_port.is_some();
+        row.plaintext_seen || row.tls_seen || self.used || self.opened || self.bound || known_peer
+    }
+
+    /// Its rows: one, or of several peers one each. None of a socket that is no connection. `conn_id` makes another number.
+    pub fn into_rows(mut self, conn_id: impl FnOnce() -> i64) -> Vec<tables::Connection> {
+        if !self.is_connection() {
+            return Vec::new();
         }
         let only_offer = if let [one] = &self.offered[..] { Some(one.clone()) } else { None };
         self.row.server_name = self.server_name().map(str::to_owned);
@@ -420,15 +480,12 @@ impl Connection {
         let known = self.summed || self.left_open || !self.has_socket;
         self.row.bytes_sent = known.then(|| signed(socket_sent.max(sent)));
         self.row.bytes_received = known.then(|| signed(socket_received.max(received)));
-        Some(self.row)
+        let rows = std::mem::take(&mut self.peers).into_rows(&self.row, conn_id);
+        if rows.is_empty() { vec![self.row] } else { rows }
     }
 }
 
-fn transport(socket: &record::Socket) -> Option<String> {
-    Some(match (socket.family.get(), socket.protocol.get()) {
-        (family::UNIX, _) => "unix".to_owned(),
-        (_, TCP) => "tcp".to_owned(),
-        (_, UDP) => "udp".to_owned(),
-        (_, protocol) => protocol.to_string(),
-    })
+/// The name of a local socket. An abstract one starts with NUL, which is written as @.
+fn local_name(path: &[u8]) -> String {
+    text(path).replace('\0', "@")
 }

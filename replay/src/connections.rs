@@ -20,7 +20,7 @@ use crate::streams::Finished;
 use crate::table::Timestamp;
 use crate::tables;
 use crate::wanted::Wanted;
-use agentsight_formats::record::{self, Header, direction, socket_op};
+use agentsight_formats::record::{self, Header, direction, socket_op, sums_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
@@ -111,6 +111,13 @@ impl Connections {
     ) {
         let key = socket.socket_id.get();
         let mut connection = self.take(key, socket.header.tgid.get(), (proc_id, ts));
+        if socket.op.get() == socket_op::PEER {
+            let new_peer = connection.peer((socket, path), ts, || number(&mut self.count));
+            if let Some((peer, address)) = new_peer.filter(|_| socket.peer_port.get() != PORT_DNS) {
+                connection.peers.looked_up(peer, name_of(connection.row.proc_id, address));
+            }
+            return self.put_back(key, connection, ts, wanted, output);
+        }
         let new_peer = connection.socket(socket, path, ts);
         if output.wants(Ends::TABLE) {
             connection.ends(proc_id).iter().for_each(|ends| output.tell(ends));
@@ -157,10 +164,15 @@ impl Connections {
         }
     }
 
-    /// The sums of a socket that was open when recording ended. One that nothing is known of was told of already.
+    /// The sums of a socket that was open when recording ended, or of one of its several peers. One that nothing is known of was told of already.
     pub fn stays_open(&mut self, sums: &record::Sums, ts: Timestamp, wanted: &Wanted, output: &mut Output<'_>) {
         let (key, totals) = (sums.id.get(), [sums.sent.get(), sums.received.get()]);
         let Some(mut connection) = self.open.remove(&key) else { return };
+        if sums.what.get() == sums_of::PEER {
+            connection.peers.count(sums.number.get(), totals);
+            self.open.insert(key, connection);
+            return;
+        }
         connection.stays_open(totals);
         self.conversations(&mut connection, ts, wanted, output, |connection, context, done| {
             connection.reach(key, totals, ts, context, done);
@@ -168,27 +180,30 @@ impl Connections {
         self.open.insert(key, connection);
     }
 
-    /// Takes the first bytes of TLS, or a datagram.
+    /// Takes the first bytes of TLS, or a datagram. Returns the address to which its socket is connected.
     pub fn socket_data(
         &mut self,
         (data, bytes): (&record::SocketData, &[u8]),
         (proc_id, ts): (i64, Timestamp),
         wanted: &Wanted,
         output: &mut Output<'_>,
-    ) {
+    ) -> Option<String> {
         let key = data.socket_id.get();
         let tgid = data.header.tgid.get();
         let mut connection = self.take(key, tgid, (proc_id, ts));
         if data.content.get() != record::socket_content::TLS_HELLO {
             connection.datagram(data);
         } else if let Some((random, greeting)) = connection.hello(data, bytes)
-            && let Some((other, conn_id)) = self.sessions.pass((tgid, random), (key, connection.row.conn_id), greeting)
+            && let Some((other, conn_id)) = self.sessions.pass(random, (key, connection.row.conn_id), greeting)
         {
             connection.row.forwards_conn_id = Some(conn_id);
             let here = connection.row.conn_id;
             self.open.entry(other).and_modify(|other| other.row.forwards_conn_id = Some(here));
         }
+        let connected = connection.row.role == Some("client");
+        let peer = connection.row.peer_address.clone().filter(|_| connected);
         self.put_back(key, connection, ts, wanted, output);
+        peer
     }
 
     /// Takes a piece of plaintext. Returns it where it is for others: what is said to a name server, and by it.
@@ -318,10 +333,9 @@ impl Connections {
     /// Takes out a connection to work on it; a new one if it is not known.
     fn take(&mut self, key: u64, tgid: u32, (proc_id, ts): (i64, Timestamp)) -> Box<Connection> {
         let mut connection = self.open.remove(&key).unwrap_or_else(|| {
-            self.count += 1;
             let row = tables::Connection {
                 capture_id: self.capture_id.clone(),
-                conn_id: self.count,
+                conn_id: number(&mut self.count),
                 proc_id,
                 opened_at: ts,
                 ..tables::Connection::default()
@@ -402,9 +416,7 @@ impl Connections {
         if (sent || received) && !lost {
             output.tell(&TlsUnseen { conn_id: connection.row.conn_id, sent, received });
         }
-        if let Some(row) = connection.into_row() {
-            output.row(&row);
-        }
+        connection.into_rows(|| number(&mut self.count)).iter().for_each(|row| output.row(row));
     }
 
     /// Lets a connection take something in, and makes rows of the exchanges that are done thereby.
@@ -455,6 +467,12 @@ impl Connections {
             self.done.push(Done { exchange, proc_id });
         }
     }
+}
+
+/// The number of another connection.
+fn number(count: &mut i64) -> i64 {
+    *count += 1;
+    *count
 }
 
 /// A connection is over: processes have no part in it any more.

@@ -1,20 +1,24 @@
-//! The table `dns`: questions to name servers with their answers, over UDP or TCP; and the names that answers have given to
-//! addresses.
+//! The table `dns`: questions to name servers with their answers, over UDP or TCP, and to systemd-resolved; and the names that
+//! answers have given to addresses.
 
 use crate::bounded::Bounded;
 use crate::dns_message::{self, Answer, Message};
 use crate::dns_stream::{Framed, Messages};
 use crate::processes::signed;
+use crate::resolved::{self, Objects};
 use crate::streams::Placed;
 use crate::table::Timestamp;
 use crate::tables;
 use agentsight_formats::record::{SocketData, TlsData, direction, ip_address};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// Questions that wait for an answer; more are given up, the oldest first.
 const MAX_WAITING: usize = 4096;
 /// Connections to name servers of which a part of a message is held.
 const MAX_STREAMS: usize = 256;
+/// Questions to systemd-resolved over one connection that wait for an answer.
+const MAX_ASKED: usize = 64;
 /// Addresses whose names are remembered.
 const MAX_NAMES: usize = 65536;
 
@@ -38,8 +42,20 @@ pub(crate) struct Piece {
     pub placed: Placed,
 }
 
+/// A connection to systemd-resolved.
+#[derive(Default)]
+struct Resolved {
+    /// Sent and received.
+    sides: [Objects; 2],
+    /// What was asked, in order; `None` of what is no question. Such a key has a count in place of a message's id.
+    asked: VecDeque<Option<Key>>,
+    count: u16,
+}
+
 pub(crate) struct Dns {
     capture_id: String,
+    /// By socket.
+    resolved: Bounded<u64, Resolved>,
     /// By socket and direction.
     streams: Bounded<(u64, u16), Messages>,
     /// When it was asked in nanoseconds of boot time, and its row.
@@ -54,6 +70,7 @@ impl Dns {
     pub fn new(capture_id: String) -> Self {
         Dns {
             capture_id,
+            resolved: Bounded::new(MAX_STREAMS),
             streams: Bounded::new(MAX_STREAMS),
             waiting: Bounded::new(MAX_WAITING),
             names_of_process: Bounded::new(MAX_NAMES),
@@ -61,11 +78,10 @@ impl Dns {
         }
     }
 
-    /// Takes a datagram. Returns the row that is done: its own if it is an answer, or one that is given up.
+    /// Takes a datagram, of a socket that is connected to `peer`. Returns the row that is done: its own if it is an answer, or one that is given up.
     pub fn datagram(
         &mut self,
-        data: &SocketData,
-        bytes: &[u8],
+        (data, bytes, peer): (&SocketData, &[u8], Option<String>),
         proc_id: i64,
         when: (u64, Timestamp),
     ) -> Option<tables::Dns> {
@@ -74,7 +90,7 @@ impl Dns {
             received: data.direction.get() == direction::RECEIVED,
             bytes,
             cut: data.captured < data.len,
-            server: server(data),
+            server: server(data).or(peer),
         };
         self.message(heard, proc_id, when)
     }
@@ -86,6 +102,9 @@ impl Dns {
         proc_id: i64,
         when: (u64, Timestamp),
     ) -> Vec<tables::Dns> {
+        if piece.server.as_deref() == Some(resolved::SOCKET) {
+            return self.resolved((piece, tls, data), proc_id, when);
+        }
         let messages = self.streams.get_or_default(&(piece.key, tls.direction.get()));
         let mut found: Vec<Framed> = messages.gap(piece.placed.missing).into_iter().collect();
         found.extend(messages.push(piece.placed.fresh(data)));
@@ -148,13 +167,83 @@ impl Dns {
     fn learn(&mut self, proc_id: i64, name: &str, message: &Message) {
         for answer in &message.answers {
             if let Answer::Address(address) = answer {
-                let address = address.to_canonical();
-                self.names_of_process.insert((proc_id, address), name.to_owned());
-                let known = self.names.get(&address);
-                let same = known.is_none_or(|known| known.as_deref() == Some(name));
-                self.names.insert(address, same.then(|| name.to_owned()));
+                self.learn_address(proc_id, name, *address);
             }
         }
+    }
+
+    fn learn_address(&mut self, proc_id: i64, name: &str, address: IpAddr) {
+        let address = address.to_canonical();
+        self.names_of_process.insert((proc_id, address), name.to_owned());
+        let known = self.names.get(&address);
+        let same = known.is_none_or(|known| known.as_deref() == Some(name));
+        self.names.insert(address, same.then(|| name.to_owned()));
+    }
+
+    /// Takes bytes of a connection to systemd-resolved. Returns the rows that are done.
+    fn resolved(
+        &mut self,
+        (piece, tls, data): (&Piece, &TlsData, &[u8]),
+        proc_id: i64,
+        (time, ts): (u64, Timestamp),
+    ) -> Vec<tables::Dns> {
+        let received = tls.direction.get() == direction::RECEIVED;
+        let connection = self.resolved.get_or_default(&piece.key);
+        let objects = &mut connection.sides[usize::from(received)];
+        let whole = piece.placed.missing == 0 && piece.placed.late == 0;
+        if !whole || piece.placed.uncaptured(data, tls.len.get().into()) > 0 {
+            objects.lose();
+        }
+        let mut rows = Vec::new();
+        let objects = objects.push(data);
+        if !received {
+            for call in objects.into_iter().map(Option::unwrap_or_default) {
+                rows.extend(self.resolved_question(piece.key, &call, proc_id, (time, ts)));
+            }
+            return rows;
+        }
+        for reply in objects.into_iter().map(Option::unwrap_or_default) {
+            // An answer of many parts is none to a question for a name.
+            let key = self.resolved.get_mut(&piece.key).and_then(|connection| connection.asked.pop_front()).flatten();
+            let Some((key, (asked, row))) = key.and_then(|key| self.waiting.remove(&key).map(|asked| (key, asked)))
+            else {
+                continue;
+            };
+            let reply = resolved::reply(&reply);
+            reply.addresses.iter().for_each(|address| self.learn_address(proc_id, &key.2, *address));
+            let name = reply.name.filter(|name| *name != key.2);
+            rows.push(tables::Dns {
+                answers: name.into_iter().chain(reply.addresses.iter().map(IpAddr::to_string)).collect(),
+                response_code: Some(reply.code),
+                duration_ns: Some(signed(time.saturating_sub(asked))),
+                ..row
+            });
+        }
+        rows
+    }
+
+    /// Takes a call of systemd-resolved. Returns the row that is given up for it.
+    fn resolved_question(
+        &mut self,
+        socket: u64,
+        call: &serde_json::Value,
+        proc_id: i64,
+        (time, ts): (u64, Timestamp),
+    ) -> Option<tables::Dns> {
+        let connection = self.resolved.get_mut(&socket)?;
+        if connection.asked.len() >= MAX_ASKED {
+            connection.sides.iter_mut().for_each(Objects::lose);
+            return None;
+        }
+        connection.count = connection.count.wrapping_add(1);
+        let question = resolved::question(call);
+        let key = question.as_ref().map(|(name, _)| (socket, connection.count, name.clone(), 0));
+        connection.asked.push_back(key.clone());
+        let (query_name, kind) = question?;
+        let query_type = kind.to_owned();
+        let capture_id = self.capture_id.clone();
+        let row = tables::Dns { capture_id, ts, proc_id, query_name, query_type, ..tables::Dns::default() };
+        self.waiting.insert(key?, (time, row)).map(|(_, row)| row)
     }
 
     /// The name that an address was the last answer for to this process; else the only one that it was for to any.

@@ -308,7 +308,7 @@ impl<'s> Pipeline<'s> {
     fn stays_open(&mut self, sums: &Sums, ts: Timestamp) {
         match sums.what.get() {
             sums_of::FILE => self.files.stays_open(sums, ts).iter().for_each(|row| self.output.row(row)),
-            sums_of::SOCKET => self.connections.stays_open(sums, ts, &self.wanted, &mut self.output),
+            sums_of::SOCKET | sums_of::PEER => self.connections.stays_open(sums, ts, &self.wanted, &mut self.output),
             _ => {}
         }
         self.take_exchanges();
@@ -372,9 +372,9 @@ impl<'s> Pipeline<'s> {
     }
 
     fn socket_data(&mut self, data: &SocketData, bytes: &[u8], (proc_id, ts): (i64, Timestamp)) {
-        self.connections.socket_data((data, bytes), (proc_id, ts), &self.wanted, &mut self.output);
+        let peer = self.connections.socket_data((data, bytes), (proc_id, ts), &self.wanted, &mut self.output);
         if data.content.get() == socket_content::DNS && data.header.cpu.get() != CAPTURER_CPU {
-            let row = self.dns.datagram(data, bytes, proc_id, (data.header.time.get(), ts));
+            let row = self.dns.datagram((data, bytes, peer), proc_id, (data.header.time.get(), ts));
             row.iter().for_each(|row| self.output.row(row));
         }
     }

@@ -143,7 +143,6 @@ fn sockets_that_only_wait_or_carry_nothing_are_no_connections() {
     let mut log = Log::default();
     let nobody = |socket: &mut Socket| (socket.peer, socket.peer_port) = ([0; 16], 0.into());
     log.socket(3, socket_op::BIND, nobody);
-    log.socket(3, socket_op::LISTEN, nobody);
     log.socket(3, socket_op::CLOSE, nobody);
     // How a resolver finds out which address to use first.
     log.socket(4, socket_op::CONNECT, udp);

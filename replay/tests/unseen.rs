@@ -90,6 +90,24 @@ fn who_forwards_tls_is_not_told_of() {
 }
 
 #[test]
+fn two_processes_that_forward_tls_between_them_are_not_told_of() {
+    let mut log = Log::default();
+    log.client(1, 10, 7);
+    log.server(2, 11, 40_001, 7);
+    log.client(3, 12, 7);
+    // The far end, too, is recorded.
+    log.server(4, 13, 40_003, 7);
+    [(1, 10), (2, 11), (3, 12), (4, 13)].into_iter().for_each(|(id, tgid)| log.close(id, tgid, MUCH));
+    let seen = log.rows();
+    let mut told: Vec<_> = findings(&seen).into_iter().map(|finding| finding[0]).collect();
+    told.sort();
+    assert_eq!(told, ["1", "4"]);
+    let mut forwards = seen.cells("connections", &["conn_id", "forwards_conn_id"]);
+    forwards.sort();
+    assert_eq!(forwards, [["1", ""], ["2", "3"], ["3", "2"], ["4", ""]]);
+}
+
+#[test]
 fn both_ends_of_unseen_tls_are_told_of() {
     for server in [11, 10] {
         let mut log = Log::default();

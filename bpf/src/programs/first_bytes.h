@@ -36,6 +36,22 @@ static __always_inline bool is_dns(struct sock *sk, const struct io *io)
 	return io->name && !bpf_probe_read_user(&address, 4, (void *)io->name) && from_network(address.port) == PORT_DNS;
 }
 
+#define RESOLVER "/run/systemd/resolve/io.systemd.Resolve"
+
+/* Whether this is where systemd-resolved is asked, of which the whole conversation is recorded. */
+static __always_inline bool is_resolver(u64 name)
+{
+	char path[sizeof(RESOLVER)] = {};
+	bool same = true;
+
+	if (bpf_probe_read_user(path, sizeof(path), (void *)name + FAMILY_LEN))
+		return false;
+#pragma unroll
+	for (u32 i = 0; i < sizeof(path); i++)
+		same &= path[i] == RESOLVER[i];
+	return same;
+}
+
 /* Who does not ask from whom a datagram is expects it from where the last one went. */
 static __always_inline bool is_datagram_of_dns(const struct socket_state *state, struct sock *sk, const struct io *io)
 {

@@ -76,7 +76,7 @@ static __always_inline void transferred_by(struct file *file, struct target *tar
 		if (want_file)
 			file_io(file, io->fd, io->direction, io->len);
 	} else if (type == S_IFSOCK) {
-		socket_stdio(file, target, io, socket_io((u64)file, target, io));
+		socket_stdio(file, target, io, socket_transferred((u64)file, target, io));
 	} else if (type == S_IFIFO) {
 		inode = READ(file, f_inode, i_ino);
 		if (want_stdio != ASC_STDIO_OFF)
@@ -90,6 +90,7 @@ static __always_inline void transferred_by(struct file *file, struct target *tar
 static __always_inline void of_message(struct io *io, const struct message *message)
 {
 	io->name = message->name;
+	io->name_len = message->name_len;
 	io->vector = message->vector;
 	io->vector_len = message->vector_len;
 }
@@ -135,6 +136,7 @@ int on_io(struct syscall_exit *ctx)
 		if (io.direction == ASC_RECEIVED && arguments.at[3] & MSG_PEEK)
 			return 0;
 		io.name = arguments.at[4];
+		io.name_len = arguments.at[5];
 	}
 	file = file_of(io.fd);
 	if (file)
@@ -171,7 +173,7 @@ int on_messages(struct syscall_exit *ctx)
 			break;
 		of_message(&io, &one.message);
 		io.len = one.len;
-		socket_io((u64)file, target, &io);
+		socket_transferred((u64)file, target, &io);
 	}
 	if (ctx->result > LOOP)
 		count_drop(ASC_SOURCE_NET, ASC_TABLE_FULL, 0);

@@ -54,11 +54,31 @@ static __always_inline void note_endpoint(u64 object, u16 direction)
 	bpf_ringbuf_submit(record, wake_flags());
 }
 
-static __always_inline void emit_socket_data(const struct socket_state *state, const struct io *io, u16 content)
+/* The names and inodes that tell which two sockets are the ends of one connection. */
+static __always_inline void fill_ends(struct asc_socket_data *record, const struct socket_state *state, struct sock *sk,
+				      const struct io *io)
+{
+	struct unix_sock *unix = (void *)sk;
+	struct sock *other;
+	u64 *peer = (u64 *)record->peer;
+
+	__builtin_memset(record->peer, 0, sizeof(record->peer));
+	record->family = 0;
+	record->peer_port = 0;
+	if (state->family == AF_UNIX) {
+		other = READ(unix, peer);
+		record->family = AF_UNIX;
+		peer[0] = state->inode;
+		peer[1] = other ? READ(other, sk_socket, file, f_inode, i_ino) : 0;
+	} else if (io->name && read_address(peer, &record->peer_port, state->family, (void *)io->name)) {
+		record->family = state->family;
+	}
+}
+
+static __always_inline void emit_socket_data(const struct socket_state *state, struct sock *sk, const struct io *io, u16 content)
 {
 	struct asc_socket_data *record;
 	u32 seq = draw_seq(), len = io->len, captured = len > HELLO_LEN ? HELLO_LEN : len, side = io->direction & 1, before = 0;
-	struct address address = {};
 	u16 flags;
 
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + RECORD_HEAD + 2 * HELLO_LEN, 0);
@@ -66,18 +86,10 @@ static __always_inline void emit_socket_data(const struct socket_state *state, c
 		count_drop(ASC_SOURCE_NET, ASC_RING_FULL, len);
 		return;
 	}
-	if (io->name)
-		bpf_probe_read_user(&address, sizeof(address), (void *)io->name);
 	record->socket_id = state->id;
 	record->direction = io->direction;
 	record->content = content;
-	record->family = address.family;
-	record->peer_port = from_network(address.port);
-	__builtin_memset(record->peer, 0, sizeof(record->peer));
-	if (address.family == AF_INET)
-		__builtin_memcpy(record->peer, address.rest, 4);
-	else if (address.family == AF_INET6)
-		__builtin_memcpy(record->peer, address.rest + 4, 16);
+	fill_ends(record, state, sk, io);
 	if (content == ASC_CONTENT_TLS_HELLO && state->hello[side] == HELLO_HEAD) {
 		before = RECORD_HEAD;
 		__builtin_memcpy(record + 1, state->head[side], RECORD_HEAD);
@@ -106,7 +118,7 @@ static __always_inline void emit_plain(struct socket_state *state, const struct 
 }
 
 /* Tells of the first record of TLS in a direction. */
-static __always_inline void tell_hello(struct socket_state *state, const struct io *io)
+static __always_inline void tell_hello(struct socket_state *state, struct sock *sk, const struct io *io)
 {
 	u32 side = io->direction & 1;
 
@@ -115,7 +127,7 @@ static __always_inline void tell_hello(struct socket_state *state, const struct 
 		state->hello[side] = HELLO_HEAD;
 		return;
 	}
-	emit_socket_data(state, io, ASC_CONTENT_TLS_HELLO);
+	emit_socket_data(state, sk, io, ASC_CONTENT_TLS_HELLO);
 	state->hello[side] = HELLO_TOLD;
 }
 
@@ -128,7 +140,7 @@ static __always_inline void stream_io(struct socket_state *state, struct sock *s
 		return;
 	}
 	if (state->content == CONTENT_TLS && want_net && state->hello[io->direction & 1] != HELLO_TOLD)
-		tell_hello(state, io);
+		tell_hello(state, sk, io);
 	note_routine(target, state->id, io->direction);
 	if (io->direction == ASC_SENT) {
 		socket_sent(target, state->id, io);
@@ -141,17 +153,19 @@ static __always_inline void stream_io(struct socket_state *state, struct sock *s
 /* The kernel's own messages (netlink, AF_PACKET) are no business of an agent. */
 static __always_inline bool is_watched(u16 family)
 {
-	return family == AF_INET || family == AF_INET6 || family == AF_UNIX;
+	return family == AF_INET || family == AF_INET6 || family == AF_UNIX || family == AF_VSOCK;
 }
 
 /* A stream's peer can be named by what is sent alone: that connects it (TCP Fast Open). */
 static __always_inline void first_use(const struct socket_state *state, struct sock *sk, const struct io *io)
 {
-	bool stream = state->type == SOCK_STREAM;
-	u16 op = stream && io->name && io->direction == ASC_SENT ? ASC_SOCKET_CONNECT : ASC_SOCKET_USE;
+	bool connects = state->type == SOCK_STREAM && io->name && io->direction == ASC_SENT;
 
-	emit_socket(state, sk, op, io->fd, 0, stream && op == ASC_SOCKET_USE ? 0 : io->name, 0);
+	emit_socket(state, sk, connects ? ASC_SOCKET_CONNECT : ASC_SOCKET_USE, io->fd, 0, connects ? io->name : 0, 0);
 }
+
+/* In place of enum content: the bytes are a message, to be looked at apart. */
+#define CONTENT_MESSAGE (-1)
 
 /*
  * Bytes went through a socket. Returns what goes over it: enum content. A global function: the verifier looks at it once, and
@@ -173,18 +187,42 @@ __noinline int socket_io(u64 file_address, const struct target *target, const st
 	state = socket_state(file, sk, &is_new);
 	if (!state)
 		return CONTENT_UNKNOWN;
-	if (is_new && want_net && state->family != AF_UNIX)
+	if (is_new && want_net && state->family != AF_UNIX && !is_message(state))
 		first_use(state, sk, io);
 	offset = __sync_fetch_and_add(&state->bytes[io->direction & 1], io->len);
 	if (state->family == AF_UNIX)
 		note_endpoint(state->inode, io->direction);
 	if (state->type == SOCK_STREAM) {
 		stream_io(state, sk, target, io, offset);
-	} else if (state->family != AF_UNIX && state->type == SOCK_DGRAM && want_net && is_datagram_of_dns(state, sk, io)) {
-		state->content = CONTENT_DNS;
-		emit_socket_data(state, io, ASC_CONTENT_DNS);
+	} else if (want_net && is_message(state)) {
+		return CONTENT_MESSAGE;
 	}
 	return state->content;
+}
+
+/* A message went through a socket. Returns what goes over it: enum content. A global function, as above. */
+__noinline int message_io(u64 file, const struct io *io)
+{
+	struct sock *sk = sock_of((void *)file);
+	u64 key = (u64)sk;
+	struct socket_state *state = bpf_map_lookup_elem(&sockets, &key);
+
+	if (!state || !io)
+		return CONTENT_UNKNOWN;
+	note_peer(state, sk, io);
+	if (state->family != AF_UNIX && state->type == SOCK_DGRAM && is_datagram_of_dns(state, sk, io)) {
+		state->content = CONTENT_DNS;
+		emit_socket_data(state, sk, io, ASC_CONTENT_DNS);
+	}
+	return state->content;
+}
+
+/* Bytes went through a socket. Returns what goes over it: enum content. */
+static __always_inline int socket_transferred(u64 file, const struct target *target, const struct io *io)
+{
+	int content = socket_io(file, target, io);
+
+	return content == CONTENT_MESSAGE ? message_io(file, io) : content;
 }
 
 /* Cookies of connect, accept, bind and listen are the operations of the records. */
@@ -197,7 +235,7 @@ int on_socket(struct syscall_exit *ctx)
 	s64 result;
 	struct file *file;
 	struct sock *sk;
-	bool is_new;
+	bool is_new, named;
 	u32 fd;
 
 	if (!target_of(bpf_get_current_pid_tgid() >> 32))
@@ -222,8 +260,13 @@ int on_socket(struct syscall_exit *ctx)
 	/* Over loopback a connection may have failed before the call returns that only began it. */
 	if (op == ASC_SOCKET_CONNECT && result == -EINPROGRESS && READ(sk, sk_err))
 		result = -READ(sk, sk_err);
-	emit_socket(state, sk, op, fd, result,
-		    op == ASC_SOCKET_CONNECT || op == ASC_SOCKET_BIND ? arguments.at[1] : 0, arguments.at[2]);
+	named = op == ASC_SOCKET_CONNECT || op == ASC_SOCKET_BIND || (op == ASC_SOCKET_ACCEPT && state->family == AF_VSOCK);
+	state->told = true;
+	if (op == ASC_SOCKET_CONNECT && state->family == AF_UNIX && is_resolver(arguments.at[1]))
+		state->content = CONTENT_DNS;
+	if (op == ASC_SOCKET_CONNECT && !result && is_message(state))
+		message_connect(state, (u64)file, arguments.at[1], arguments.at[2]);
+	emit_socket(state, sk, op, fd, result, named ? arguments.at[1] : 0, arguments.at[2]);
 	return 0;
 }
 

@@ -83,6 +83,7 @@ enum asc_socket_op {
 	ASC_SOCKET_CLOSE = 5,
 	ASC_SOCKET_USE = 6,
 	ASC_SOCKET_REFUSED = 7,
+	ASC_SOCKET_PEER = 8,
 };
 
 enum asc_socket_content { ASC_CONTENT_DNS = 1, ASC_CONTENT_TLS_HELLO = 2 };

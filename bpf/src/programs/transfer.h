@@ -24,7 +24,7 @@ struct io {
 	u64 len;
 	u32 fd;
 	u16 direction;
-	u16 reserved; /* set as well: a global function may read all of it */
+	u16 name_len;
 };
 
 /* struct iovec of 64-bit systems. */

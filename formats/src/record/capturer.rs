@@ -68,18 +68,23 @@ pub struct Sums {
     pub received: U64,
     /// [`sums_of`].
     pub what: U16,
-    pub reserved: [U16; 3],
+    /// Of [`sums_of::PEER`], which of the socket's peers it is.
+    pub number: U16,
+    pub reserved: [U16; 2],
 }
 
 /// Values of [`Sums::what`].
 pub mod sums_of {
     pub const SOCKET: u16 = 1;
     pub const FILE: u16 = 2;
+    /// One of several peers of a socket, as [`socket_op::PEER`](super::socket_op::PEER) tells of them.
+    pub const PEER: u16 = 3;
 
     pub fn name(what: u16) -> Option<&'static str> {
         match what {
             SOCKET => Some("socket"),
             FILE => Some("file"),
+            PEER => Some("peer"),
             _ => None,
         }
     }

@@ -21,17 +21,17 @@ pub struct Socket {
     pub socket_type: U16,
     /// IP protocol: TCP 6, UDP 17.
     pub protocol: U16,
-    /// What the call returned: a descriptor, 0, or an errno, negative.
+    /// What the call returned: a descriptor, 0, or an errno, negative. Of [`socket_op::PEER`], which of the peers it is.
     pub result: I32,
     pub fd: I32,
     pub local_port: U16,
     pub peer_port: U16,
     pub path_len: U16,
     pub reserved: U16,
-    /// IPv4 addresses take the first four bytes.
+    /// IPv4 addresses take the first four bytes; of AF_VSOCK see [`vsock_address`].
     pub local: [u8; 16],
     pub peer: [u8; 16],
-    /// Bytes sent so far by recorded processes.
+    /// Bytes sent so far by recorded processes; of [`socket_op::PEER`], to this peer.
     pub sent: U64,
     /// Bytes received so far by recorded processes.
     pub received: U64,
@@ -42,6 +42,7 @@ pub mod family {
     pub const UNIX: u16 = 1;
     pub const INET: u16 = 2;
     pub const INET6: u16 = 10;
+    pub const VSOCK: u16 = 40;
 }
 
 /// An internet address as records hold it; `None` for other families.
@@ -51,6 +52,12 @@ pub fn ip_address(family: u16, bytes: &[u8; 16]) -> Option<std::net::IpAddr> {
         family::INET6 => Some((*bytes).into()),
         _ => None,
     }
+}
+
+/// An address of AF_VSOCK as records hold it: the number of the machine (its context) and the port, of 32 bits each.
+pub fn vsock_address(bytes: &[u8; 16]) -> (u32, u32) {
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    (word(0), word(4))
 }
 
 /// Values of [`Socket::op`](super::Socket::op).
@@ -64,9 +71,15 @@ pub mod socket_op {
     pub const USE: u16 = 6;
     /// A socket could not be made (EPERM, EACCES).
     pub const REFUSED: u16 = 7;
+    /// One of several peers of a socket whose messages go one by one (SOCK_DGRAM, SOCK_RAW): when a message goes with it first,
+    /// and when the socket is closed. Number [`OTHER_PEERS`] is all those together of which there were too many.
+    pub const PEER: u16 = 8;
+
+    /// See [`PEER`].
+    pub const OTHER_PEERS: u16 = 32;
 
     pub fn name(op: u16) -> Option<&'static str> {
-        const NAMES: [&str; 7] = ["connect", "accept", "bind", "listen", "close", "use", "refused"];
+        const NAMES: [&str; 8] = ["connect", "accept", "bind", "listen", "close", "use", "refused", "peer"];
         NAMES.get(usize::from(op).checked_sub(1)?).copied()
     }
 }
@@ -89,6 +102,7 @@ pub struct SocketData {
     /// Address family of `peer`: 0 where the socket's own peer is meant.
     pub family: U16,
     pub peer_port: U16,
+    /// Of a hello through a local socket (AF_UNIX), the inodes of the socket and of the one at its other end, of eight bytes each.
     pub peer: [u8; 16],
 }
 

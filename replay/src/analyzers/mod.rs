@@ -106,10 +106,10 @@ pub static ANALYZERS: &[Entry] = &[
     stage("recording", 3, "what was recorded, and what is missing", &[Capture::TABLE, Dropped::TABLE]),
     stage("process", 2, "processes and what they execute", &[Process::TABLE, Exec::TABLE, Descriptor::TABLE]),
     stage("file", 2, "what processes do with files", &[File::TABLE]),
-    stage("net", 2, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
-    stage("dns", 1, "names that are looked up", &[Dns::TABLE]),
+    stage("net", 3, "connections and their plaintext", &[Connection::TABLE, TlsData::TABLE]),
+    stage("dns", 2, "names that are looked up", &[Dns::TABLE]),
     stage("stdio", 1, "what goes through standard streams", &[Stdio::TABLE]),
-    stage("http", 3, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
+    stage("http", 4, "HTTP exchanges and the events they stream", &[Http::TABLE, StreamEvent::TABLE]),
     stage(
         "llm",
         4,

@@ -5,6 +5,8 @@ use crate::table::Timestamp;
 
 table! {
     /// One connection of a recorded process: a socket that was connected, accepted or used; or TLS whose socket is not known.
+    /// A socket that waits for others is a row as well: a listener, and one of datagrams that has an address. One of datagrams
+    /// that has several peers is a row for each of them; of more than 32, the others together are one without an address.
     pub struct Connection in "connections" {
         /// The capture.
         capture_id: String,
@@ -12,19 +14,20 @@ table! {
         conn_id: i64,
         /// The process that opened or first used it.
         proc_id: i64,
-        /// When it was connected, accepted or first used.
+        /// When it was connected, accepted, first used, or began to listen.
         opened_at: Timestamp,
         /// When it was closed, or its process exited; null if neither was seen, or somebody else had it open still when recording ended.
         closed_at: Option<Timestamp>,
-        /// `client` (connected) or `server` (accepted); null where neither was seen.
+        /// `client` (connected), `server` (accepted) or `listener` (waits for clients, who have rows of their own); null where none
+        /// of that was seen: of datagrams to or from whomever they name, and of a socket that did not get the address that it asked for.
         role: Option<&'static str>,
-        /// `tcp`, `udp`, `unix`, or another protocol's number; null while the socket is not known.
+        /// `tcp`, `udp`, `unix`, `vsock`, or another protocol's number; null while the socket is not known.
         transport: Option<String> [otel = "network.transport"],
-        /// Address of this end.
+        /// Address of this end; of a local socket that others find, its name. `0.0.0.0` and `::` are all of the machine's.
         local_address: Option<String> [otel = "network.local.address"],
         /// Port of this end.
         local_port: Option<i64> [otel = "network.local.port"],
-        /// Address of the other end; of a local socket, its name.
+        /// Address of the other end; of a local socket, its name; of `vsock`, the number of the machine (2 is the host).
         peer_address: Option<String> [otel = "network.peer.address"],
         /// Port of the other end.
         peer_port: Option<i64> [otel = "network.peer.port"],
@@ -32,7 +35,7 @@ table! {
         server_name: Option<String> [otel = "server.address"],
         /// Application protocol: as the server chose it, else as seen in the bytes (`http/1.1`, `h2`), else the only one that was offered.
         alpn: Option<String> [otel = "network.protocol.name"],
-        /// Name of the error with which connect failed, as `ECONNREFUSED`; `EINPROGRESS` where the connection was given up before
+        /// Name of the error with which connect, bind or listen failed, as `ECONNREFUSED`; `EINPROGRESS` where the connection was given up before
         /// it was answered. `EPERM` or `EACCES` of a row without addresses: the process was not allowed to make a socket.
         error: Option<String> [otel = "error.type"],
         /// The TLS library whose plaintext was seen.
@@ -41,7 +44,7 @@ table! {
         tls_seen: bool,
         /// Whether bytes that were never or no longer encrypted are in the capture.
         plaintext_seen: bool,
-        /// The other connection over which the same TLS session goes: the process forwards it from one to the other, so that its plaintext is to be seen elsewhere.
+        /// The other connection over which the same TLS session goes: it is forwarded from one to the other, by the process or by that of the other connection with it (`nc | nc`), so that its plaintext is to be seen elsewhere.
         forwards_conn_id: Option<i64>,
         /// Bytes sent through the socket, what TLS adds included; of plaintext where the socket is not known. Of a connection that outlived the capture, so far; null where nobody told, because the record of its end was lost or the capturer was killed.
         bytes_sent: Option<i64> [unit = "bytes"],
@@ -59,7 +62,7 @@ table! {
 }
 
 table! {
-    /// One question to a name server (over UDP or TCP), with its answer.
+    /// One question to a name server (over UDP or TCP) or to systemd-resolved, with its answer.
     pub struct Dns in "dns" {
         /// The capture.
         capture_id: String,
@@ -69,15 +72,15 @@ table! {
         proc_id: i64,
         /// The name, in lower case, without the last dot.
         query_name: String [otel = "dns.question.name"],
-        /// Type of the record that was asked for: `A`, `AAAA`, `HTTPS`, …
+        /// Type of the record that was asked for: `A`, `AAAA`, `HTTPS`, …; `A/AAAA` where systemd-resolved is asked for whichever there is.
         query_type: String,
         /// What was answered: addresses, and the names on the way to them. Empty when nothing was.
         answers: Vec<String> [otel = "dns.answers"],
-        /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, …; null when no answer was seen.
+        /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, …, or what systemd-resolved says, as `QueryTimedOut`; null when no answer was seen.
         response_code: Option<String>,
         /// From the question to the answer.
         duration_ns: Option<i64> [unit = "ns"],
-        /// Address of the name server.
+        /// Address of the name server; null where systemd-resolved asks one.
         server_address: Option<String>,
         /// Whether the answer was cut by the server, or is longer than the capture holds.
         truncated: bool,
