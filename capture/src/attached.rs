@@ -42,7 +42,7 @@ impl Stamp {
     }
 
     /// Whether nothing was written between the two.
-    fn same_bytes(&self, other: &Stamp) -> bool {
+    pub(crate) fn same_bytes(&self, other: &Stamp) -> bool {
         (self.written, self.size) == (other.written, other.size)
     }
 }

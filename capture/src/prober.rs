@@ -74,8 +74,9 @@ impl Prober {
         let binary = binary.ok().filter(|binary| binary.sites().next().is_some())?;
         let sites: Vec<&Site> = binary.sites().collect();
         let watched = self.attached.watch(file).ok()?;
-        if watched.stamp != stamp {
-            // It was written to while it was read: when it is executed, it is looked at again.
+        if !watched.stamp.same_bytes(&stamp) {
+            // It was written to while it was read: when it is executed, it is looked at again. (One that was removed meanwhile is
+            // what it was.)
             self.seen.remove(&id);
             return None;
         }

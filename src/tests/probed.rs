@@ -170,8 +170,9 @@ fn a_removed_file_is_let_go_when_nobody_uses_it_any_more_and_not_before() {
     let script = "LD_LIBRARY_PATH=lib $0 program.py gone && rm -r lib && LD_LIBRARY_PATH=kept exec $0 held.py";
     let (mut capturer, mut stdin, mut lines) = piped(&folder, &[], &["sh", "-c", script, &python()]);
     assert!(lines.any(|line| line == "removed"));
+    let folder_of_descriptors = format!("/proc/{}/fd", capturer.id());
     let held = || {
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", capturer.id())).unwrap();
+        let descriptors = std::fs::read_dir(&folder_of_descriptors).unwrap();
         let files: Vec<_> = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect();
         ["lib", "kept"].map(|of| {
             let file = format!("{}/{of}/{name} (deleted)", folder.path().display());
@@ -180,6 +181,7 @@ fn a_removed_file_is_let_go_when_nobody_uses_it_any_more_and_not_before() {
     };
     // Nothing tells when: it is looked for every few seconds.
     while held() != [false, true] {
+        assert!(capturer.try_wait().unwrap().is_none(), "it is there still");
         std::thread::yield_now();
     }
     stdin.write_all(b"go\n").unwrap();
