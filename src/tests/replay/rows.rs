@@ -70,7 +70,7 @@ fn rows_are_chosen_by_table_and_by_analyzer() {
     let of_llm = list.lines().find(|line| line.starts_with("llm ")).unwrap();
     assert!(of_llm.contains("  llm_calls, llm_messages, llm_call_messages, tool_calls  "), "{list}");
     let with_http: Value = serde_json::from_str(lines(&folder, "run.asc -a http").lines().next().unwrap()).unwrap();
-    assert_eq!(with_http["analyzers"], json!({"http": 3}));
+    assert_eq!(with_http["analyzers"], json!({"http": 4}));
 }
 
 #[test]
