@@ -74,9 +74,18 @@ fn wheel(package: &str, version: &str, machine: &str, path: &str) -> File {
 
 /// The sites of the one stack of a binary, as (offset, name).
 fn sites(binary: &Binary, library: Library) -> Vec<(u64, &str)> {
-    let libraries: Vec<_> = binary.stacks.iter().map(|stack| stack.library).collect();
-    assert_eq!(libraries, [library], "{binary:#?}");
-    binary.sites().map(|site| (site.offset, site.name.as_ref())).collect()
+    let [only] = sites_of(binary, [library]);
+    only
+}
+
+/// Sites of each of several libraries, which are all that the binary has.
+fn sites_of<const N: usize>(binary: &Binary, libraries: [Library; N]) -> [Vec<(u64, &str)>; N] {
+    let found: Vec<_> = binary.stacks.iter().map(|stack| stack.library).collect();
+    assert!(found.len() == N && libraries.iter().all(|library| found.contains(library)), "{binary:#?}");
+    libraries.map(|library| {
+        let of_it = binary.stacks.iter().filter(|stack| stack.library == library);
+        of_it.flat_map(|stack| &stack.sites).map(|site| (site.offset, site.name.as_ref())).collect()
+    })
 }
 
 /// Offsets: those that the Python prototype of the method found (numpy and capstone; see the design notes).
@@ -149,22 +158,33 @@ fn uv_on_arm64_has_aws_lc() {
 
 const RING: [&str; 4] = ["aes_gcm_seal", "aes_gcm_open", "chacha20_poly1305_seal", "chacha20_poly1305_open"];
 
-/// What a wheel of uv has of ring, in the order of [`RING`].
-fn ring_of_uv(version: &str, machine: &str) -> Vec<u64> {
-    let binary = resolve(&wheel("uv", version, machine, &format!("uv-{version}.data/scripts/uv"))).unwrap();
-    let sites: Vec<_> = binary.sites().map(|site| (site.offset, site.name.as_ref())).collect();
-    assert_eq!(sites.len(), RING.len(), "{binary:#?}");
-    let of = |name| sites.iter().find(|(_, of)| *of == name).unwrap_or_else(|| panic!("no {name}: {binary:#?}")).0;
+fn older_uv(version: &str, machine: &str) -> Binary {
+    resolve(&wheel("uv", version, machine, &format!("uv-{version}.data/scripts/uv"))).unwrap()
+}
+
+/// Offsets of ring, in the order of [`RING`].
+fn in_order(sites: &[(u64, &str)]) -> Vec<u64> {
+    assert_eq!(sites.len(), RING.len(), "{sites:?}");
+    let of = |name| sites.iter().find(|(_, of)| *of == name).unwrap_or_else(|| panic!("no {name}: {sites:?}")).0;
     RING.map(of).to_vec()
 }
 
 /// Offsets: those that a script in Python found, which reads the relocations, and on arm64, where there are none, the data.
 #[test]
 fn older_uv_has_ring() {
-    assert_eq!(ring_of_uv("0.4.30", "x86_64"), [0x723d30, 0x724490, 0x7287b0, 0x728af0]);
-    // Its tables are longer.
-    assert_eq!(ring_of_uv("0.1.10", "x86_64"), [0xb25500, 0xb258e0, 0xb26ab0, 0xb26dd0]);
-    assert_eq!(ring_of_uv("0.4.30", "aarch64"), [0x3e4bc8, 0x3e4ff4, 0x3e58b4, 0x3e5960]);
+    let ring = |version, machine| in_order(&sites(&older_uv(version, machine), Library::Ring));
+    assert_eq!(ring("0.4.30", "x86_64"), [0x723d30, 0x724490, 0x7287b0, 0x728af0]);
+    assert_eq!(ring("0.4.30", "aarch64"), [0x3e4bc8, 0x3e4ff4, 0x3e58b4, 0x3e5960]);
+}
+
+/// Its tables of ring are longer. Its libgit2 has an OpenSSL that never says its version; offsets: of the functions that load the
+/// addresses of these names.
+#[test]
+fn uv_with_libgit2_has_ring_and_openssl() {
+    let binary = older_uv("0.1.10", "x86_64");
+    let [ring, openssl] = sites_of(&binary, [Library::Ring, Library::Openssl]);
+    assert_eq!(in_order(&ring), [0xb25500, 0xb258e0, 0xb26ab0, 0xb26dd0]);
+    assert_eq!(openssl, [(0xcbe8b0, "ssl_read_internal"), (0xcbeab0, "ssl_write_internal")]);
 }
 
 /// Sites of a Go program: offsets of entries by operation, then of returns.
