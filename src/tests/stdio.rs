@@ -25,14 +25,15 @@ fn standard_streams_name_the_process_at_the_other_end() {
 #[test]
 fn standard_streams_are_all_those_of_mcp_or_none() {
     let Some(folder) = folder() else { return };
-    let script = r#"printf '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n' | cat | cat >/dev/null; printf words | cat >/dev/null"#;
+    let script = r#"printf '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n' | cat | cat >/dev/null; printf words | cat >/dev/null
+        printf '[package]' | cat >/dev/null"#;
     let said = |which: &str| -> Vec<String> {
         let options = ["capture", "-f", "-o", "run.asc", "--stdio", which, "--", "sh", "-c", script];
         assert!(agentsight(&folder, &options).status.success());
         let rows = query(&folder, "SELECT DISTINCT left(text(data), 5) AS said FROM stdio WHERE len > 0 ORDER BY 1");
         rows.into_iter().map(|row| row["said"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(said("all"), ["words", "{\"jso"]);
+    assert_eq!(said("all"), ["[pack", "words", "{\"jso"]);
     assert_eq!(said("mcp"), ["{\"jso"]);
     assert_eq!(said("off"), [""; 0]);
 }

@@ -7,17 +7,29 @@
 
 enum speech { SPEECH_UNKNOWN = 0, SPEECH_JSON_RPC = 1, SPEECH_OTHER = 2 };
 
-/* Whether a transfer begins as JSON-RPC does: with an object, an array, or the header that frames one (Content-Length). */
+static __always_inline bool is_space(u8 byte)
+{
+	return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
+}
+
+/*
+ * Whether a transfer begins as JSON-RPC does: with an object, an array of some, or the header that frames one (Content-Length).
+ * Two bytes of it are looked at: of the blocks of an archive, many begin with one of them.
+ */
 static __always_inline u8 speech_of(const struct io *io)
 {
 	u64 buffer = first_buffer(io);
-	u8 start[4] = {};
+	u8 start[4] = {}, next;
 
 	if (buffer && bpf_probe_read_user(start, io->len < sizeof(start) ? 1 : sizeof(start), (void *)buffer))
 		return SPEECH_OTHER;
-	if (start[0] == '{' || start[0] == '[')
-		return SPEECH_JSON_RPC;
-	if (start[0] == ' ' || start[0] == '\t' || start[0] == '\r' || start[0] == '\n')
+	/* Of one that is short, the first byte says it all. */
+	next = io->len < sizeof(start) ? ' ' : start[1];
+	if (start[0] == '{')
+		return next == '"' || is_space(next) ? SPEECH_JSON_RPC : SPEECH_OTHER;
+	if (start[0] == '[')
+		return next == '{' || is_space(next) ? SPEECH_JSON_RPC : SPEECH_OTHER;
+	if (is_space(start[0]))
 		return SPEECH_UNKNOWN;
 	return *(u32 *)start == LETTERS('C', 'o', 'n', 't') ? SPEECH_JSON_RPC : SPEECH_OTHER;
 }
