@@ -199,14 +199,7 @@ impl Processes {
             live.row.comm = text(trim(&process.comm));
             live.row.executable_path = Some(text(path)).filter(|path| !path.is_empty());
             live.row.uid = id(process.uid);
-            let given = tables::Exec {
-                capture_id,
-                ts,
-                proc_id: live.row.proc_id,
-                executable_path: text(path),
-                working_directory: text(cwd),
-                ..tables::Exec::default()
-            };
+            let given = exec_row(capture_id, (ts, live.row.proc_id), (path, cwd));
             running = Some(execs::running(given, args, process.args_len.get() as usize));
         }
         self.weigh(tgid);
@@ -276,14 +269,7 @@ impl Processes {
         live.row.executable_path = Some(text(path));
         live.row.uid = id(exec.uid);
         live.row.gid = id(exec.gid);
-        let row = tables::Exec {
-            capture_id,
-            ts,
-            proc_id: live.row.proc_id,
-            executable_path: text(path),
-            working_directory: text(cwd),
-            ..tables::Exec::default()
-        };
+        let row = exec_row(capture_id, (ts, live.row.proc_id), (path, cwd));
         live.exec = Some(PendingExec::new(row, exec.args_len.get() as usize));
         self.weigh(tgid);
         unfinished
@@ -360,4 +346,10 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 fn trim(comm: &[u8; 16]) -> &[u8] {
     comm.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The program of a process, whose arguments are told apart.
+fn exec_row(capture_id: String, (ts, proc_id): (Timestamp, i64), (path, cwd): (&[u8], &[u8])) -> tables::Exec {
+    let (executable_path, working_directory) = (text(path), text(cwd));
+    tables::Exec { capture_id, ts, proc_id, executable_path, working_directory, ..tables::Exec::default() }
 }
